@@ -1,0 +1,1 @@
+//! Model files: torch zip pickles, safetensors, GGUF and the built-in weights.

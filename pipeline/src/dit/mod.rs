@@ -1,0 +1,1 @@
+//! The diffusion transformer of both stages (CogVideoX with 3D RoPE).

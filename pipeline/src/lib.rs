@@ -1,0 +1,42 @@
+//! FlashVideo: text to video and video enhancement by flow matching, without any media framework.
+//!
+//! Stage I ([`stage1`]) turns a prompt into a short clip, Stage II ([`stage2`], [`stream`]) carries a clip along an
+//! almost straight flow to a larger and sharper one. A file imports only from the floors below its own:
+//!
+//! | floor | modules |
+//! |---|---|
+//! | 5 | this file |
+//! | 4 | `stage1`, `stage2`, `stream` |
+//! | 3 | `schedule`, `guidance`, `solver`, `plan` |
+//! | 2 | `text`, `vae`, `dit`, `compact` |
+//! | 1 | `kernels`, `checkpoint` |
+//! | 0 | `runtime`, `error`, `progress`, `clip` |
+
+pub mod clip;
+pub mod error;
+pub mod progress;
+pub mod runtime;
+
+pub mod checkpoint;
+pub mod kernels;
+
+pub mod compact;
+pub mod dit;
+pub mod text;
+pub mod vae;
+
+pub mod guidance;
+pub mod plan;
+pub mod schedule;
+pub mod solver;
+
+pub mod stage1;
+pub mod stage2;
+pub mod stream;
+
+pub use clip::{Frame, FrameFormat, Planes, Samples, Siting, Size};
+pub use error::{Error, Result};
+pub use progress::{CancelToken, Event, Progress};
+pub use runtime::{DeviceSpec, Runtime};
+pub use stage2::{EnhanceOptions, Enhancer, Target};
+pub use stream::{EnhanceStream, StreamStats, plain_resize};

@@ -1,0 +1,1 @@
+//! Windows in time and tiles in space: pure arithmetic.

@@ -1,0 +1,167 @@
+//! Where the arithmetic runs: device, number type and threads.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+
+use crate::error::{Error, Result};
+
+/// A device by name: `cpu`, `cuda:N` or `metal`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DeviceSpec {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The NVIDIA GPU of this index.
+    Cuda(usize),
+    /// Apple's GPU.
+    Metal,
+}
+
+impl FromStr for DeviceSpec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let unknown = || Error::Device {
+            device: text.to_owned(),
+            hint: "use cpu, cuda:N (for example cuda:0) or metal".to_owned(),
+        };
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "metal" => Ok(Self::Metal),
+            None if text == "cuda" => Ok(Self::Cuda(0)),
+            Some(("cuda", index)) => index.parse().map(Self::Cuda).map_err(|_| unknown()),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Metal => f.write_str("metal"),
+        }
+    }
+}
+
+impl DeviceSpec {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when support is not compiled in or the device is absent.
+    pub fn open(self) -> Result<Device> {
+        let missing = |hint: String| Error::Device {
+            device: self.to_string(),
+            hint,
+        };
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(_) if !cfg!(feature = "cuda") => Err(missing(
+                "this build has no CUDA support; use device=cpu or build with the feature `cuda`".to_owned(),
+            )),
+            Self::Metal if !cfg!(feature = "metal") => Err(missing(
+                "this build has no Metal support; use device=cpu or build with the feature `metal`".to_owned(),
+            )),
+            Self::Cuda(index) => Device::new_cuda(index).map_err(|e| missing(e.to_string())),
+            Self::Metal => Device::new_metal(0).map_err(|e| missing(e.to_string())),
+        }
+    }
+}
+
+/// Device, number type and thread pool of one model. Cheap to clone; clones share the pool.
+#[derive(Clone)]
+pub struct Runtime {
+    spec: DeviceSpec,
+    device: Device,
+    dtype: DType,
+    pool: Arc<rayon::ThreadPool>,
+}
+
+impl Runtime {
+    /// Opens `device` and starts `threads` workers (0: one for each core).
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device cannot be opened, [`Error::Invalid`] when threads cannot start.
+    pub fn new(device: DeviceSpec, dtype: DType, threads: usize) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("flashvideo-{index}"))
+            .build()
+            .map_err(|e| Error::invalid(format!("cannot start {threads} threads: {e}")))?;
+        Ok(Self {
+            spec: device,
+            device: device.open()?,
+            dtype,
+            pool: Arc::new(pool),
+        })
+    }
+
+    /// The processor in f32 with one thread for each core.
+    ///
+    /// # Errors
+    /// As [`Runtime::new`].
+    pub fn cpu() -> Result<Self> {
+        Self::new(DeviceSpec::Cpu, DType::F32, 0)
+    }
+
+    /// The device by name.
+    pub fn spec(&self) -> DeviceSpec {
+        self.spec
+    }
+
+    /// The opened device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Number type of weights and activations.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Number of worker threads.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Runs `work` inside the pool; all rayon parallelism below it uses these threads.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("device", &self.spec.to_string())
+            .field("dtype", &self.dtype)
+            .field("threads", &self.threads())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_names_round_trip() {
+        for name in ["cpu", "cuda:0", "cuda:3", "metal"] {
+            assert_eq!(name.parse::<DeviceSpec>().unwrap().to_string(), name);
+        }
+        for name in ["gpu", "cuda:x", "cpu:0", ""] {
+            assert!(name.parse::<DeviceSpec>().is_err(), "{name}");
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn absent_device_names_a_way_out() {
+        let error = Runtime::new(DeviceSpec::Cuda(0), DType::F32, 1).unwrap_err();
+        assert!(error.to_string().contains("device=cpu"), "{error}");
+    }
+}

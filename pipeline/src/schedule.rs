@@ -1,0 +1,1 @@
+//! Noise schedules with zero terminal SNR.

@@ -1,0 +1,132 @@
+//! The flow solver of Stage II, one for both grades of model.
+//!
+//! A clip is carried along `dx/dt = v(x, t)` from the noised reference latent at t = 0 to the enhanced latent at
+//! t = 1 by Euler steps on a shifted grid (FlashVideo, arXiv 2502.05179, section 3.3).
+
+use candle_core::Tensor;
+
+use crate::clip::{Frame, Size};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+/// Between frames and the space that a flow runs in.
+pub trait LatentCodec: Send + Sync {
+    /// The reference latent of `frames` enlarged to `target`.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], or a failed tensor operation.
+    fn encode(&self, frames: &[Frame], target: Size, progress: &Progress) -> Result<Tensor>;
+
+    /// Frames of size `target` from a latent; what the latent does not carry (chroma, alpha) comes from `like`.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], or a failed tensor operation.
+    fn decode(&self, latent: &Tensor, like: &[Frame], target: Size, progress: &Progress) -> Result<Vec<Frame>>;
+}
+
+/// One point of the time grid.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FlowTime {
+    /// Flow time in 0..=1; the evaluation happens here.
+    pub t: f64,
+    /// Step to the next grid point.
+    pub dt: f64,
+    /// Number of this evaluation, from 0.
+    pub index: usize,
+}
+
+/// The velocity that carries a latent towards the enhanced clip.
+pub trait VelocityField: Send + Sync {
+    /// What the velocity is conditioned on: low-resolution frames, text features.
+    type Condition: ?Sized + Sync;
+
+    /// v(x, t | condition), of the shape of `x`.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] within 100 ms of the token being triggered, or a failed tensor operation.
+    fn velocity(&self, x: &Tensor, at: FlowTime, condition: &Self::Condition, progress: &Progress) -> Result<Tensor>;
+}
+
+/// The grid of `steps` evaluations with the given shift (2.5 for the release): `t = 1 - s(1-u) / (1 + (s-1)(1-u))`.
+///
+/// # Errors
+/// [`Error::Invalid`] when `steps` is 0 or `shift` is not positive.
+pub fn time_grid(steps: usize, shift: f64) -> Result<Vec<FlowTime>> {
+    if steps == 0 || !shift.is_finite() || shift <= 0.0 {
+        return Err(Error::invalid(format!("a flow of {steps} steps with shift {shift}")));
+    }
+    let time = |index: usize| {
+        let rest = 1.0 - index as f64 / steps as f64;
+        1.0 - shift * rest / (1.0 + (shift - 1.0) * rest)
+    };
+    Ok((0..steps)
+        .map(|index| FlowTime {
+            t: time(index),
+            dt: time(index + 1) - time(index),
+            index,
+        })
+        .collect())
+}
+
+/// Euler steps over `grid` from `x`; calls `each` with every state x_t before its evaluation.
+///
+/// `each` may replace the state, which is how a window takes over the trajectory of the window before it.
+///
+/// # Errors
+/// Those of the field, and [`Error::Cancelled`].
+pub fn euler<V: VelocityField + ?Sized>(
+    field: &V,
+    mut x: Tensor,
+    grid: &[FlowTime],
+    condition: &V::Condition,
+    progress: &Progress,
+    mut each: impl FnMut(FlowTime, Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    for &at in grid {
+        progress.check()?;
+        x = each(at, x)?;
+        let v = field.velocity(&x, at, condition, progress)?;
+        x = (x + (v * at.dt)?)?;
+    }
+    Ok(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn grid_of_the_release() {
+        let grid = time_grid(4, 2.5).unwrap();
+        let expected = [0.0, 0.117647, 0.285714, 0.545455];
+        for (at, want) in grid.iter().zip(expected) {
+            assert!((at.t - want).abs() < 1e-6);
+        }
+        let end = grid[3].t + grid[3].dt;
+        assert!((end - 1.0).abs() < 1e-12);
+        assert!(time_grid(0, 2.5).is_err());
+    }
+
+    struct Constant;
+
+    impl VelocityField for Constant {
+        type Condition = Tensor;
+
+        fn velocity(&self, _: &Tensor, _: FlowTime, condition: &Tensor, _: &Progress) -> Result<Tensor> {
+            Ok(condition.clone())
+        }
+    }
+
+    #[test]
+    fn straight_path_is_exact_for_any_number_of_steps() {
+        let x0 = Tensor::new(&[1f32, -2.0], &Device::Cpu).unwrap();
+        let v = Tensor::new(&[0.5f32, 4.0], &Device::Cpu).unwrap();
+        for steps in 1..=8 {
+            let grid = time_grid(steps, 2.5).unwrap();
+            let x1 = euler(&Constant, x0.clone(), &grid, &v, &Progress::none(), |_, x| Ok(x)).unwrap();
+            let x1 = x1.to_vec1::<f32>().unwrap();
+            assert!((x1[0] - 1.5).abs() < 1e-5 && (x1[1] - 2.0).abs() < 1e-5);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Stage I: prompt to clip.

@@ -1,0 +1,1 @@
+//! Prompt to features: sentencepiece tokens and the T5 encoder.
