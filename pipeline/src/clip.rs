@@ -235,7 +235,11 @@ mod tests {
         let format = FrameFormat::i420();
         let size = Size::new(5, 3);
         assert_eq!(format.plane_size(1, size), Size::new(3, 2));
-        let planes = vec![Samples::zeros(8, 15), Samples::zeros(8, 6), Samples::zeros(8, 6)];
+        let planes = vec![
+            Samples::zeros(8, 15),
+            Samples::zeros(8, 6),
+            Samples::zeros(8, 6),
+        ];
         assert!(Frame::new(format, size, planes).is_ok());
     }
 

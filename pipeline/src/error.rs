@@ -48,7 +48,9 @@ pub enum Error {
         hint: String,
     },
     /// More memory would be needed than there is, even with the smallest tiles.
-    #[error("{what} needs about {needed_mib} MiB of memory, {available_mib} MiB are available; {hint}")]
+    #[error(
+        "{what} needs about {needed_mib} MiB of memory, {available_mib} MiB are available; {hint}"
+    )]
     Memory {
         /// The step that needs it.
         what: String,

@@ -9,7 +9,7 @@
 //! | 4 | `stage1`, `stage2`, `stream` |
 //! | 3 | `schedule`, `guidance`, `solver`, `plan` |
 //! | 2 | `text`, `vae`, `dit`, `compact` |
-//! | 1 | `kernels`, `checkpoint` |
+//! | 1 | `kernels`, `linear`, `checkpoint` |
 //! | 0 | `runtime`, `error`, `progress`, `clip` |
 
 pub mod clip;
@@ -19,6 +19,7 @@ pub mod runtime;
 
 pub mod checkpoint;
 pub mod kernels;
+pub mod linear;
 
 pub mod compact;
 pub mod dit;

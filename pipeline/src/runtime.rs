@@ -61,10 +61,12 @@ impl DeviceSpec {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(_) if !cfg!(feature = "cuda") => Err(missing(
-                "this build has no CUDA support; use device=cpu or build with the feature `cuda`".to_owned(),
+                "this build has no CUDA support; use device=cpu or build with the feature `cuda`"
+                    .to_owned(),
             )),
             Self::Metal if !cfg!(feature = "metal") => Err(missing(
-                "this build has no Metal support; use device=cpu or build with the feature `metal`".to_owned(),
+                "this build has no Metal support; use device=cpu or build with the feature `metal`"
+                    .to_owned(),
             )),
             Self::Cuda(index) => Device::new_cuda(index).map_err(|e| missing(e.to_string())),
             Self::Metal => Device::new_metal(0).map_err(|e| missing(e.to_string())),

@@ -21,7 +21,13 @@ pub trait LatentCodec: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Cancelled`], or a failed tensor operation.
-    fn decode(&self, latent: &Tensor, like: &[Frame], target: Size, progress: &Progress) -> Result<Vec<Frame>>;
+    fn decode(
+        &self,
+        latent: &Tensor,
+        like: &[Frame],
+        target: Size,
+        progress: &Progress,
+    ) -> Result<Vec<Frame>>;
 }
 
 /// One point of the time grid.
@@ -44,7 +50,13 @@ pub trait VelocityField: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Cancelled`] within 100 ms of the token being triggered, or a failed tensor operation.
-    fn velocity(&self, x: &Tensor, at: FlowTime, condition: &Self::Condition, progress: &Progress) -> Result<Tensor>;
+    fn velocity(
+        &self,
+        x: &Tensor,
+        at: FlowTime,
+        condition: &Self::Condition,
+        progress: &Progress,
+    ) -> Result<Tensor>;
 }
 
 /// The grid of `steps` evaluations with the given shift (2.5 for the release): `t = 1 - s(1-u) / (1 + (s-1)(1-u))`.
@@ -53,7 +65,9 @@ pub trait VelocityField: Send + Sync {
 /// [`Error::Invalid`] when `steps` is 0 or `shift` is not positive.
 pub fn time_grid(steps: usize, shift: f64) -> Result<Vec<FlowTime>> {
     if steps == 0 || !shift.is_finite() || shift <= 0.0 {
-        return Err(Error::invalid(format!("a flow of {steps} steps with shift {shift}")));
+        return Err(Error::invalid(format!(
+            "a flow of {steps} steps with shift {shift}"
+        )));
     }
     let time = |index: usize| {
         let rest = 1.0 - index as f64 / steps as f64;
@@ -113,7 +127,13 @@ mod tests {
     impl VelocityField for Constant {
         type Condition = Tensor;
 
-        fn velocity(&self, _: &Tensor, _: FlowTime, condition: &Tensor, _: &Progress) -> Result<Tensor> {
+        fn velocity(
+            &self,
+            _: &Tensor,
+            _: FlowTime,
+            condition: &Tensor,
+            _: &Progress,
+        ) -> Result<Tensor> {
             Ok(condition.clone())
         }
     }
@@ -124,7 +144,15 @@ mod tests {
         let v = Tensor::new(&[0.5f32, 4.0], &Device::Cpu).unwrap();
         for steps in 1..=8 {
             let grid = time_grid(steps, 2.5).unwrap();
-            let x1 = euler(&Constant, x0.clone(), &grid, &v, &Progress::none(), |_, x| Ok(x)).unwrap();
+            let x1 = euler(
+                &Constant,
+                x0.clone(),
+                &grid,
+                &v,
+                &Progress::none(),
+                |_, x| Ok(x),
+            )
+            .unwrap();
             let x1 = x1.to_vec1::<f32>().unwrap();
             assert!((x1[0] - 1.5).abs() < 1e-5 && (x1[1] - 2.0).abs() < 1e-5);
         }

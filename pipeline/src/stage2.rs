@@ -89,7 +89,12 @@ impl Enhancer {
     ///
     /// # Errors
     /// As [`output_size`](Self::output_size).
-    pub fn memory_needed(&self, _format: &FrameFormat, _size: Size, _target: Target) -> Result<u64> {
+    pub fn memory_needed(
+        &self,
+        _format: &FrameFormat,
+        _size: Size,
+        _target: Target,
+    ) -> Result<u64> {
         todo!()
     }
 }

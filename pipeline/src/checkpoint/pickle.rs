@@ -1,0 +1,724 @@
+//! A reader for the pickles inside of torch files, and for nothing more.
+//!
+//! A pickle is a program for a stack machine that can call anything. This machine knows the instructions a state dict
+//! is written with, treats every class as an inert name, and calls only what builds a tensor view or a dictionary.
+//! Objects live in an arena and refer to each other by number, so shared and cyclic objects cost nothing and nesting
+//! has no depth; each instruction makes at most one object, so memory is bounded by the length of the pickle.
+
+use std::collections::HashMap;
+
+/// Number of an object in [`Objects`].
+pub(super) type Id = u32;
+
+/// Longest pickle that is read. That of a 5 B parameter model has 0.2 MB.
+pub(super) const MAX_PICKLE: usize = 64 << 20;
+const MAX_STACK: usize = 1 << 20;
+/// Most objects in a pickle; a large model has some 20 000.
+const MAX_OBJECTS: usize = 1 << 21;
+/// Most entries copied from one dictionary into another over the whole pickle.
+const MAX_COPIED: usize = 1 << 22;
+/// Longest name of a class or a storage.
+const MAX_NAME: usize = 512;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Object {
+    None,
+    Bool,
+    Int(i64),
+    Float,
+    Text(String),
+    Bytes,
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    /// A class or function, by name only.
+    Global(String, String),
+    Storage(Box<StorageRef>),
+    Tensor(Box<TensorRef>),
+    /// Something of a class that no tensor is made of.
+    Opaque,
+}
+
+/// What a persistent id names: a storage in another part of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct StorageRef {
+    /// Class of the storage (`FloatStorage`).
+    pub(super) class: String,
+    pub(super) key: String,
+    pub(super) elements: usize,
+}
+
+/// A view of a storage.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct TensorRef {
+    pub(super) storage: StorageRef,
+    pub(super) offset: usize,
+    pub(super) shape: Vec<usize>,
+    pub(super) strides: Vec<usize>,
+}
+
+/// All objects of one pickle.
+#[derive(Debug, Default)]
+pub(super) struct Objects(Vec<Object>);
+
+impl Objects {
+    pub(super) fn get(&self, id: Id) -> &Object {
+        self.0.get(id as usize).unwrap_or(&Object::Opaque)
+    }
+
+    /// All tensors that were built, in the order of the pickle.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = &TensorRef> {
+        self.0.iter().filter_map(|object| match object {
+            Object::Tensor(tensor) => Some(&**tensor),
+            _ => None,
+        })
+    }
+
+    fn text(&self, id: Id) -> Option<&str> {
+        match self.get(id) {
+            Object::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn size(&self, id: Id) -> Option<usize> {
+        match self.get(id) {
+            Object::Int(value) => usize::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+
+    fn sizes(&self, id: Id) -> Option<Vec<usize>> {
+        match self.get(id) {
+            Object::Tuple(items) | Object::List(items) if items.len() <= 64 => {
+                items.iter().map(|&item| self.size(item)).collect()
+            }
+            _ => None,
+        }
+    }
+
+    /// Entries of the dictionary `id` whose keys are text, in the order of the file.
+    pub(super) fn entries(&self, id: Id) -> Option<impl Iterator<Item = (&str, Id)>> {
+        match self.get(id) {
+            Object::Dict(entries) => Some(
+                entries
+                    .iter()
+                    .filter_map(|&(key, value)| Some((self.text(key)?, value))),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// Reads one pickle from the start of `bytes`: its objects, its root, and its length.
+///
+/// # Errors
+/// A description of the first instruction that is damaged or that a state dict does not need.
+pub(super) fn read(bytes: &[u8]) -> Result<(Objects, Id, usize), String> {
+    let mut machine = Machine {
+        bytes,
+        at: 0,
+        objects: Objects::default(),
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+        copied: 0,
+    };
+    loop {
+        let at = machine.at;
+        if at > MAX_PICKLE {
+            return Err(format!("longer than {MAX_PICKLE} bytes"));
+        }
+        match machine
+            .step()
+            .map_err(|problem| format!("byte {at}: {problem}"))?
+        {
+            None => {}
+            Some(root) => return Ok((machine.objects, root, machine.at)),
+        }
+    }
+}
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    objects: Objects,
+    stack: Vec<Id>,
+    marks: Vec<usize>,
+    memo: HashMap<u32, Id>,
+    copied: usize,
+}
+
+type Step<T = ()> = Result<T, String>;
+
+impl<'a> Machine<'a> {
+    fn step(&mut self) -> Step<Option<Id>> {
+        let [code] = self.fixed()?;
+        match code {
+            // PROTO, FRAME
+            0x80 => drop(self.fixed::<1>()?),
+            0x95 => drop(self.fixed::<8>()?),
+            b'.' => return self.pop().map(Some),
+            b'(' => {
+                if self.marks.len() >= MAX_STACK {
+                    return Err("nested too deeply".to_owned());
+                }
+                self.marks.push(self.stack.len());
+            }
+            b'0' => drop(self.pop()?),
+            b'1' => drop(self.to_mark()?),
+            b'2' => {
+                let top = self.top()?;
+                self.push_id(top)?;
+            }
+            b'N' => self.push(Object::None)?,
+            0x88 | 0x89 => self.push(Object::Bool)?,
+            b'I' | b'L' => {
+                let line = self.line()?;
+                let number = line.trim_end_matches('L').parse();
+                self.push(Object::Int(
+                    number.map_err(|_| format!("\"{line}\" is no number"))?,
+                ))?;
+            }
+            b'K' => {
+                let [value] = self.fixed()?;
+                self.push(Object::Int(value.into()))?;
+            }
+            b'M' => {
+                let value = u16::from_le_bytes(self.fixed()?);
+                self.push(Object::Int(value.into()))?;
+            }
+            b'J' => {
+                let value = i32::from_le_bytes(self.fixed()?);
+                self.push(Object::Int(value.into()))?;
+            }
+            0x8a => self.long()?,
+            b'G' => {
+                self.fixed::<8>()?;
+                self.push(Object::Float)?;
+            }
+            b'F' => {
+                self.line()?;
+                self.push(Object::Float)?;
+            }
+            // BINUNICODE, SHORT_BINUNICODE, BINUNICODE8
+            b'X' => self.text::<4>()?,
+            0x8c => self.text::<1>()?,
+            0x8d => self.text::<8>()?,
+            // SHORT_BINSTRING, BINSTRING: text of Python 2
+            b'U' => self.text::<1>()?,
+            b'T' => self.text::<4>()?,
+            // SHORT_BINBYTES, BINBYTES, BINBYTES8, BYTEARRAY8
+            b'C' => self.skip_bytes::<1>()?,
+            b'B' => self.skip_bytes::<4>()?,
+            0x8e | 0x96 => self.skip_bytes::<8>()?,
+            b')' => self.push(Object::Tuple(Vec::new()))?,
+            b'}' => self.push(Object::Dict(Vec::new()))?,
+            b']' => self.push(Object::List(Vec::new()))?,
+            // EMPTY_SET, FROZENSET, ADDITEMS
+            0x8f => self.push(Object::Opaque)?,
+            0x91 => {
+                self.to_mark()?;
+                self.push(Object::Opaque)?;
+            }
+            0x90 => drop(self.to_mark()?),
+            b't' => {
+                let items = self.to_mark()?;
+                self.push(Object::Tuple(items))?;
+            }
+            b'l' => {
+                let items = self.to_mark()?;
+                self.push(Object::List(items))?;
+            }
+            b'd' => {
+                let items = self.to_mark()?;
+                self.push(Object::Dict(pairs(&items)?))?;
+            }
+            0x85 => self.tuple(1)?,
+            0x86 => self.tuple(2)?,
+            0x87 => self.tuple(3)?,
+            b'a' => {
+                let item = self.pop()?;
+                self.append(&[item])?;
+            }
+            b'e' => {
+                let items = self.to_mark()?;
+                self.append(&items)?;
+            }
+            b's' => {
+                let value = self.pop()?;
+                let key = self.pop()?;
+                self.insert(&[key, value])?;
+            }
+            b'u' => {
+                let items = self.to_mark()?;
+                self.insert(&items)?;
+            }
+            // PUT, BINPUT, LONG_BINPUT, MEMOIZE
+            b'p' => {
+                let line = self.line()?;
+                let index = line
+                    .parse()
+                    .map_err(|_| format!("\"{line}\" is no memo index"))?;
+                self.memoize(index)?;
+            }
+            b'q' => {
+                let [index] = self.fixed()?;
+                self.memoize(index.into())?;
+            }
+            b'r' => {
+                let index = u32::from_le_bytes(self.fixed()?);
+                self.memoize(index)?;
+            }
+            0x94 => {
+                let index = self.memo.len() as u32;
+                self.memoize(index)?;
+            }
+            // GET, BINGET, LONG_BINGET
+            b'g' => {
+                let line = self.line()?;
+                let index = line
+                    .parse()
+                    .map_err(|_| format!("\"{line}\" is no memo index"))?;
+                self.recall(index)?;
+            }
+            b'h' => {
+                let [index] = self.fixed()?;
+                self.recall(index.into())?;
+            }
+            b'j' => {
+                let index = u32::from_le_bytes(self.fixed()?);
+                self.recall(index)?;
+            }
+            b'c' => {
+                let module = self.line()?;
+                let name = self.line()?;
+                self.global(module, name)?;
+            }
+            0x93 => {
+                let name = self.pop()?;
+                let module = self.pop()?;
+                let (Some(module), Some(name)) =
+                    (self.objects.text(module), self.objects.text(name))
+                else {
+                    return Err("a class without a name".to_owned());
+                };
+                self.global(module.to_owned(), name.to_owned())?;
+            }
+            b'Q' => {
+                let id = self.pop()?;
+                let storage = self
+                    .storage(id)
+                    .ok_or("a persistent id that is no storage")?;
+                self.push(Object::Storage(Box::new(storage)))?;
+            }
+            // REDUCE, NEWOBJ
+            b'R' | 0x81 => {
+                let arguments = self.pop()?;
+                let callable = self.pop()?;
+                let made = self.call(callable, arguments)?;
+                self.push(made)?;
+            }
+            // NEWOBJ_EX
+            0x92 => {
+                self.pop()?;
+                let arguments = self.pop()?;
+                let callable = self.pop()?;
+                let made = self.call(callable, arguments)?;
+                self.push(made)?;
+            }
+            // BUILD: attributes such as `_metadata`, which no tensor needs
+            b'b' => {
+                self.pop()?;
+                self.top()?;
+            }
+            other => {
+                return Err(format!(
+                    "the instruction 0x{other:02x} has no place in a state dict"
+                ));
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, length: usize) -> Step<&'a [u8]> {
+        let end = self
+            .at
+            .checked_add(length)
+            .filter(|&end| end <= self.bytes.len());
+        let end = end.ok_or_else(|| format!("cut off: {length} more bytes expected"))?;
+        let bytes = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(bytes)
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Step<[u8; N]> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Ok(out)
+    }
+
+    fn counted<const N: usize>(&mut self) -> Step<&'a [u8]> {
+        let mut length = [0; 8];
+        length[..N].copy_from_slice(self.take(N)?);
+        let length = usize::try_from(u64::from_le_bytes(length)).map_err(|e| e.to_string())?;
+        self.take(length)
+    }
+
+    fn line(&mut self) -> Step<String> {
+        let rest = &self.bytes[self.at..];
+        let length = rest
+            .iter()
+            .position(|&b| b == b'\n')
+            .ok_or("cut off in a line")?;
+        let line = self.take(length + 1)?;
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        String::from_utf8(line.to_vec()).map_err(|_| "a line is not text".to_owned())
+    }
+
+    fn text<const N: usize>(&mut self) -> Step {
+        let text = String::from_utf8(self.counted::<N>()?.to_vec());
+        self.push(Object::Text(text.map_err(|_| "a string is not UTF-8")?))
+    }
+
+    fn skip_bytes<const N: usize>(&mut self) -> Step {
+        self.counted::<N>()?;
+        self.push(Object::Bytes)
+    }
+
+    fn long(&mut self) -> Step {
+        let bytes = self.counted::<1>()?;
+        // Longer numbers (the seed of a generator) are no sizes.
+        let made = if bytes.len() <= 8 {
+            let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
+            let mut value = [if negative { 0xff } else { 0 }; 8];
+            value[..bytes.len()].copy_from_slice(bytes);
+            Object::Int(i64::from_le_bytes(value))
+        } else {
+            Object::Opaque
+        };
+        self.push(made)
+    }
+
+    fn push_id(&mut self, id: Id) -> Step {
+        if self.stack.len() >= MAX_STACK {
+            return Err("the stack overflows".to_owned());
+        }
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn push(&mut self, object: Object) -> Step {
+        let id = self.objects.0.len();
+        if id >= MAX_OBJECTS {
+            return Err(format!("more than {MAX_OBJECTS} objects"));
+        }
+        self.objects.0.push(object);
+        self.push_id(id as Id)
+    }
+
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn pop(&mut self) -> Step<Id> {
+        if self.stack.len() <= self.floor() {
+            return Err("the stack is empty".to_owned());
+        }
+        self.stack
+            .pop()
+            .ok_or_else(|| "the stack is empty".to_owned())
+    }
+
+    fn top(&self) -> Step<Id> {
+        self.stack
+            .last()
+            .copied()
+            .ok_or_else(|| "the stack is empty".to_owned())
+    }
+
+    fn to_mark(&mut self) -> Step<Vec<Id>> {
+        let mark = self.marks.pop().ok_or("no mark on the stack")?;
+        Ok(self.stack.split_off(mark.min(self.stack.len())))
+    }
+
+    fn tuple(&mut self, length: usize) -> Step {
+        let mut items = (0..length).map(|_| self.pop()).collect::<Step<Vec<_>>>()?;
+        items.reverse();
+        self.push(Object::Tuple(items))
+    }
+
+    fn append(&mut self, items: &[Id]) -> Step {
+        let top = self.top()?;
+        match self.objects.0.get_mut(top as usize) {
+            Some(Object::List(list)) => list.extend_from_slice(items),
+            Some(Object::Opaque) => {}
+            _ => return Err("items for something that is no list".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, items: &[Id]) -> Step {
+        let new = pairs(items)?;
+        let top = self.top()?;
+        match self.objects.0.get_mut(top as usize) {
+            Some(Object::Dict(entries)) => entries.extend(new),
+            Some(Object::Opaque) => {}
+            _ => return Err("entries for something that is no dictionary".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn memoize(&mut self, index: u32) -> Step {
+        let top = self.top()?;
+        self.memo.insert(index, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, index: u32) -> Step {
+        let id = self.memo.get(&index).copied();
+        self.push_id(id.ok_or_else(|| format!("no memo {index}"))?)
+    }
+
+    fn global(&mut self, module: String, name: String) -> Step {
+        if module.len().max(name.len()) > MAX_NAME {
+            return Err("a class with an absurdly long name".to_owned());
+        }
+        if !is_harmless(&module, &name) {
+            return Err(format!(
+                "the file asks for {module}.{name}, which no state dict needs; it is refused, and other programs that \
+                 open the file may run it"
+            ));
+        }
+        self.push(Object::Global(module, name))
+    }
+
+    fn storage(&self, id: Id) -> Option<StorageRef> {
+        let Object::Tuple(items) = self.objects.get(id) else {
+            return None;
+        };
+        let [kind, class, key, _location, elements, ..] = items.as_slice() else {
+            return None;
+        };
+        let Object::Global(_, class) = self.objects.get(*class) else {
+            return None;
+        };
+        let key = self
+            .objects
+            .text(*key)
+            .filter(|key| key.len() <= MAX_NAME)?;
+        (self.objects.text(*kind)? == "storage").then_some(())?;
+        Some(StorageRef {
+            class: class.clone(),
+            key: key.to_owned(),
+            elements: self.objects.size(*elements)?,
+        })
+    }
+
+    fn call(&mut self, callable: Id, arguments: Id) -> Step<Object> {
+        let (Object::Global(module, name), Object::Tuple(arguments)) =
+            (self.objects.get(callable), self.objects.get(arguments))
+        else {
+            return match self.objects.get(callable) {
+                Object::Opaque => Ok(Object::Opaque),
+                _ => Err("a call of something that is no class".to_owned()),
+            };
+        };
+        match (module.as_str(), name.as_str(), arguments.as_slice()) {
+            ("collections", "OrderedDict", [] | [_]) | ("builtins" | "__builtin__", "dict", []) => {
+                let entries = match arguments.first().map(|&first| self.objects.get(first)) {
+                    None => Vec::new(),
+                    Some(Object::Dict(entries)) => entries.clone(),
+                    Some(Object::List(items)) => items
+                        .iter()
+                        .map(|&item| match self.objects.get(item) {
+                            Object::Tuple(pair) | Object::List(pair) => pairs(pair)
+                                .ok()
+                                .and_then(|p| p.first().copied())
+                                .ok_or_else(|| "an entry that is no pair".to_owned()),
+                            _ => Err("an entry that is no pair".to_owned()),
+                        })
+                        .collect::<Step<_>>()?,
+                    Some(_) => return Err("a dictionary of something else".to_owned()),
+                };
+                self.copied += entries.len();
+                if self.copied > MAX_COPIED {
+                    return Err("dictionaries are copied without end".to_owned());
+                }
+                Ok(Object::Dict(entries))
+            }
+            ("collections", "defaultdict", _) => Ok(Object::Dict(Vec::new())),
+            (
+                "torch._utils",
+                "_rebuild_tensor_v2" | "_rebuild_tensor_v3" | "_rebuild_tensor",
+                [storage, offset, shape, strides, ..],
+            ) => {
+                let Object::Storage(storage) = self.objects.get(*storage) else {
+                    return Err("a tensor without a storage".to_owned());
+                };
+                let part = |what: &str| format!("a tensor whose {what} is no size");
+                Ok(Object::Tensor(Box::new(TensorRef {
+                    storage: (**storage).clone(),
+                    offset: self.objects.size(*offset).ok_or_else(|| part("offset"))?,
+                    shape: self.objects.sizes(*shape).ok_or_else(|| part("shape"))?,
+                    strides: self
+                        .objects
+                        .sizes(*strides)
+                        .ok_or_else(|| part("strides"))?,
+                })))
+            }
+            (
+                "torch._utils",
+                "_rebuild_parameter" | "_rebuild_parameter_with_state",
+                [data, ..],
+            ) => match self.objects.get(*data) {
+                Object::Tensor(tensor) => Ok(Object::Tensor(tensor.clone())),
+                _ => Err("a parameter without a tensor".to_owned()),
+            },
+            ("torch", "Size", [sizes]) => match self.objects.get(*sizes) {
+                Object::Tuple(sizes) | Object::List(sizes) if sizes.len() <= 64 => {
+                    Ok(Object::Tuple(sizes.clone()))
+                }
+                _ => Err("a size that is no list".to_owned()),
+            },
+            _ => Ok(Object::Opaque),
+        }
+    }
+}
+
+fn pairs(items: &[Id]) -> Step<Vec<(Id, Id)>> {
+    let (pairs, rest) = items.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err("a key without a value".to_owned());
+    }
+    Ok(pairs.iter().map(|&[key, value]| (key, value)).collect())
+}
+
+/// Names that trainers leave in their checkpoints. None of them is ever looked up or run here; anything else in a file
+/// that claims to hold weights is a sign of an attack on other readers, and refused.
+fn is_harmless(module: &str, name: &str) -> bool {
+    let package = module.split('.').next().unwrap_or_default();
+    match package {
+        "torch" => matches!(
+            module,
+            "torch"
+                | "torch._utils"
+                | "torch.nn.parameter"
+                | "torch.serialization"
+                | "torch.storage"
+        ),
+        "collections" => matches!(name, "OrderedDict" | "defaultdict" | "Counter" | "deque"),
+        "builtins" | "__builtin__" => matches!(
+            name,
+            "set"
+                | "frozenset"
+                | "int"
+                | "float"
+                | "bool"
+                | "str"
+                | "list"
+                | "dict"
+                | "tuple"
+                | "complex"
+                | "slice"
+                | "range"
+                | "bytearray"
+                | "object"
+                | "long"
+        ),
+        "_codecs" => name == "encode",
+        "copyreg" | "copy_reg" => name == "_reconstructor",
+        "argparse" => name == "Namespace",
+        "numpy" => matches!(name, "scalar" | "dtype" | "ndarray" | "_reconstruct"),
+        "deepspeed" | "omegaconf" | "sat" | "sgm" => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `OrderedDict([('w', tensor)])` with a `_metadata` attribute, as torch writes it.
+    fn state_dict() -> Vec<u8> {
+        let mut p = b"\x80\x02ccollections\nOrderedDict\n)Rq\x00(X\x01\x00\x00\x00w".to_vec();
+        p.extend(
+            b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n",
+        );
+        p.extend(b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQK\x01K\x02K\x02\x86K\x02K\x01\x86\x89}tRu");
+        p.extend(b"}X\x09\x00\x00\x00_metadata}sb.");
+        p
+    }
+
+    #[test]
+    fn state_dict_with_metadata() {
+        let (objects, root, length) = read(&state_dict()).unwrap();
+        assert_eq!(length, state_dict().len());
+        let entries: Vec<_> = objects.entries(root).unwrap().collect();
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].0, "w");
+        let Object::Tensor(tensor) = objects.get(entries[0].1) else {
+            panic!("no tensor")
+        };
+        assert_eq!(
+            (tensor.offset, &tensor.shape[..], &tensor.strides[..]),
+            (1, &[2, 2][..], &[2, 1][..])
+        );
+        assert_eq!(tensor.storage.class, "FloatStorage");
+        assert_eq!(tensor.storage.elements, 6);
+    }
+
+    #[test]
+    fn code_is_refused_by_name() {
+        for (pickle, name) in [
+            (
+                &b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R."[..],
+                "os.system",
+            ),
+            (
+                b"\x80\x02c__builtin__\neval\nX\x01\x00\x00\x001\x85R.",
+                "__builtin__.eval",
+            ),
+            (
+                b"\x80\x04\x8c\x0asubprocess\x8c\x05Popen\x93.",
+                "subprocess.Popen",
+            ),
+            (b"\x80\x02ctorch.hub\nload\n.", "torch.hub.load"),
+        ] {
+            let problem = read(pickle).unwrap_err();
+            assert!(problem.contains(name), "{problem}");
+        }
+        assert!(
+            read(b"\x80\x02(X\x01\x00\x00\x00ai__main__\nA\n.")
+                .unwrap_err()
+                .contains("0x69")
+        );
+    }
+
+    #[test]
+    fn shared_objects_do_not_multiply() {
+        // Forty doublings of a tuple: a terabyte if it were copied.
+        let mut p = b"\x80\x02)".to_vec();
+        for _ in 0..40 {
+            p.extend(b"2\x86");
+        }
+        p.push(b'.');
+        let (objects, _, _) = read(&p).unwrap();
+        assert_eq!(objects.0.len(), 41);
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let whole = state_dict();
+        for length in 0..whole.len() {
+            assert!(read(&whole[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn lengths_beyond_the_end_are_errors() {
+        assert!(read(b"X\xff\xff\xff\xff").is_err());
+        assert!(read(b"\x8d\xff\xff\xff\xff\xff\xff\xff\xff").is_err());
+        assert!(read(b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f").is_err());
+    }
+}
