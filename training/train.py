@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 import data
+import losses
 import model
 import optim
 
@@ -73,6 +74,7 @@ def main():
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--texture", type=float, default=0.0, help="weight of losses.TextureEnergy")
     parser.add_argument("--optimizer", choices=("adam", "muon"), default="muon")
     parser.add_argument("--seconds", type=float, default=5400)
     parser.add_argument("--validate-every", type=float, default=300)
@@ -97,6 +99,7 @@ def main():
         average, spent, step, log = state["average"], state["spent"], state["step"], state["log"]
     sequences = data.Sequences(args.data, args.seed + step)
     held_out = data.validation(args.data, args.frames)
+    texture = losses.TextureEnergy()
     averaged = model.Compact(**net.config).to(memory_format=torch.channels_last)
 
     def save():
@@ -117,7 +120,10 @@ def main():
         x0, x1, xt, t, sigma = flow_batch(net, hr, lr, again=step % 8 == 7)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             velocity = net(xt, lr, t, sigma).float()
-        loss = torch.sqrt((velocity - (x1 - x0)) ** 2 + 1e-6).mean()
+        loss = losses.charbonnier(velocity - (x1 - x0))
+        if args.texture > 0:
+            end = F.pixel_shuffle(x0 + velocity, model.FACTOR)
+            loss = loss + args.texture * texture(end, hr)
         for o in optimizers:
             o.zero_grad(set_to_none=True)
         loss.backward()
