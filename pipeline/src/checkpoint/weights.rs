@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::LayerNorm;
 
@@ -178,6 +179,21 @@ impl Weights {
         Ok(Tensor::zeros((), dtype, &shared.device)?.broadcast_as(shape)?)
     }
 
+    /// The blocks of the tensor `name` when it is quantised and has `shape`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn blocks(&self, shape: impl Into<Shape>, name: &str) -> Result<Option<Arc<QTensor>>> {
+        let shared = &*self.shared;
+        shared.progress.check()?;
+        let name = self.full(name);
+        let quantized = matches!(shared.checkpoint.stored(&name), Some(Stored::Quantized(_)));
+        if quantized && self.expect(&name, &shape.into()) {
+            return shared.checkpoint.blocks(&name, &shared.device);
+        }
+        Ok(None)
+    }
+
     /// Whether the tensor `name` (in full) can be read as `shape`; notes what is wrong with it.
     fn expect(&self, name: &str, shape: &Shape) -> bool {
         let mut log = self
@@ -225,13 +241,8 @@ impl Weights {
         let shared = &*self.shared;
         let bias = bias.then(|| base.get(outputs, "bias")).transpose()?;
         let lora = self.lora(inputs, outputs)?;
-        let name = base.full("weight");
-        let quantized = matches!(shared.checkpoint.stored(&name), Some(Stored::Quantized(_)));
-        if quantized && self.expect(&name, &Shape::from((outputs, inputs))) {
-            shared.progress.check()?;
-            if let Some(blocks) = shared.checkpoint.blocks(&name, &shared.device)? {
-                return Ok(Linear::quantized(blocks, bias)?.with_lora(lora));
-            }
+        if let Some(blocks) = base.blocks((outputs, inputs), "weight")? {
+            return Ok(Linear::quantized(blocks, bias)?.with_lora(lora));
         }
         match lora {
             Some(lora) if shared.lora == LoraMode::Merge => {

@@ -1,0 +1,42 @@
+//! `flashvideo`: looks into model files, converts and fetches them.
+
+mod convert;
+mod fetch;
+mod info;
+mod shapes;
+mod synthetic;
+mod write;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Works on the model files of FlashVideo.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Info(info::Info),
+    Convert(convert::Convert),
+    Fetch(fetch::Fetch),
+}
+
+/// What a command that did not fail found out.
+type Outcome = flashvideo::Result<ExitCode>;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Info(info) => info.run(),
+        Command::Convert(convert) => convert.run(),
+        Command::Fetch(fetch) => fetch.run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("flashvideo: {error}");
+        ExitCode::FAILURE
+    })
+}
