@@ -374,7 +374,8 @@ fn exercise(bytes: Vec<u8>) {
 fn truncated_files_are_errors() {
     for file in &*FILES {
         for part in 0..97 {
-            let cut = file[..file.len() * part / 97].to_vec();
+            // Behind the last tensor of a GGUF file are up to 31 bytes of padding.
+            let cut = file[..(file.len() - 32) * part / 97].to_vec();
             assert!(Checkpoint::from_bytes("cut", cut).is_err(), "{part}/97");
         }
     }

@@ -66,7 +66,11 @@ impl ModelFolder {
             stage1: part("stage1"),
             stage2: part("stage2"),
             vae: part("3d-vae"),
-            text_encoder: part("t5"),
+            text_encoder: TEXT_FOLDERS
+                .iter()
+                .filter(|name| **name != ".")
+                .find_map(|name| weights(name))
+                .or_else(|| part("t5")),
             tokenizer: None,
         };
         let from_release = |file: &Option<PathBuf>| {
@@ -84,12 +88,6 @@ impl ModelFolder {
             found.layout = Layout::Diffusers;
             found.stage1 = Some(transformer);
             found.vae = weights("vae");
-        }
-        if found.text_encoder.is_none() {
-            found.text_encoder = TEXT_FOLDERS
-                .iter()
-                .filter(|name| **name != ".")
-                .find_map(|f| weights(f));
         }
         found.tokenizer = TEXT_FOLDERS
             .iter()

@@ -327,16 +327,15 @@ fn bytes(tensor: &Tensor, stored: Stored) -> Result<Vec<u8>> {
             values.iter().flat_map(|v| v.to_le_bytes()).collect()
         }
         Stored::Quantized(kind) => {
-            let rows = tensor.dim(0)?;
-            let at_once = rows.div_ceil(rayon::current_num_threads()).max(1);
-            let starts: Vec<usize> = (0..rows).step_by(at_once).collect();
-            let parts = starts
-                .par_iter()
-                .map(|&start| {
-                    let part = tensor.narrow(0, start, at_once.min(rows - start))?;
-                    Ok(QTensor::quantize(&part.contiguous()?, kind)?
-                        .data()?
-                        .into_owned())
+            // Each part is a tensor of its own: candle quantises the whole storage of a view.
+            let (rows, row) = tensor.dims2()?;
+            let values = flat.to_vec1::<f32>()?;
+            let at_once = rows.div_ceil(rayon::current_num_threads()).max(1) * row;
+            let parts = values
+                .par_chunks(at_once)
+                .map(|part| {
+                    let part = Tensor::from_slice(part, (part.len() / row, row), &Device::Cpu)?;
+                    Ok(QTensor::quantize(&part, kind)?.data()?.into_owned())
                 })
                 .collect::<Result<Vec<_>>>()?;
             parts.concat()

@@ -12,7 +12,7 @@ use flashvideo::checkpoint::{Checkpoint, ModelFolder, Weights};
 use flashvideo::linear::Linear;
 use flashvideo::text::{T5Encoder, TOKENS};
 use flashvideo::{Error, Progress, Result};
-use indicatif::{HumanBytes, ProgressBar};
+use indicatif::HumanBytes;
 
 use crate::Outcome;
 use crate::shapes::{Kind, Shapes};
