@@ -166,7 +166,7 @@ impl<'a> Machine<'a> {
                 self.marks.push(self.stack.len());
             }
             b'0' => drop(self.pop()?),
-            b'1' => drop(self.to_mark()?),
+            b'1' => drop(self.since_mark()?),
             b'2' => {
                 let top = self.top()?;
                 self.push_id(top)?;
@@ -218,20 +218,20 @@ impl<'a> Machine<'a> {
             // EMPTY_SET, FROZENSET, ADDITEMS
             0x8f => self.push(Object::Opaque)?,
             0x91 => {
-                self.to_mark()?;
+                self.since_mark()?;
                 self.push(Object::Opaque)?;
             }
-            0x90 => drop(self.to_mark()?),
+            0x90 => drop(self.since_mark()?),
             b't' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.push(Object::Tuple(items))?;
             }
             b'l' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.push(Object::List(items))?;
             }
             b'd' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.push(Object::Dict(pairs(&items)?))?;
             }
             0x85 => self.tuple(1)?,
@@ -242,7 +242,7 @@ impl<'a> Machine<'a> {
                 self.append(&[item])?;
             }
             b'e' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.append(&items)?;
             }
             b's' => {
@@ -251,7 +251,7 @@ impl<'a> Machine<'a> {
                 self.insert(&[key, value])?;
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.insert(&items)?;
             }
             // PUT, BINPUT, LONG_BINPUT, MEMOIZE
@@ -437,7 +437,7 @@ impl<'a> Machine<'a> {
             .ok_or_else(|| "the stack is empty".to_owned())
     }
 
-    fn to_mark(&mut self) -> Step<Vec<Id>> {
+    fn since_mark(&mut self) -> Step<Vec<Id>> {
         let mark = self.marks.pop().ok_or("no mark on the stack")?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
