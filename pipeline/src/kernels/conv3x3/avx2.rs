@@ -1,0 +1,103 @@
+//! f32 with AVX2 and FMA: tiles of pixels by two vectors of 8 channels.
+
+use std::arch::x86_64::*;
+
+use super::{Conv3x3, LANES, RawRow, RawSink};
+
+/// Channels in a vector.
+const WIDTH: usize = 8;
+/// Vectors in a block of [`LANES`] channels.
+const N: usize = LANES / WIDTH;
+/// Pixels in a tile: 6 x 2 sums, 2 weights and a broadcast fill 15 of the 16 registers.
+const PIXELS: usize = 6;
+
+/// One row.
+///
+/// # Safety
+/// As [`Activation::run_row`](super::Activation::run_row), with AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn row(conv: &Conv3x3<f32>, row: &RawRow<f32>) {
+    let mut pixel = 0;
+    while pixel < row.width {
+        let whole = row.width - pixel >= PIXELS;
+        for channel in (0..conv.outputs).step_by(LANES) {
+            // SAFETY: the tile's pixels and channels are inside the row.
+            unsafe {
+                if whole {
+                    tile::<PIXELS>(conv, row, pixel, channel);
+                } else {
+                    tile::<1>(conv, row, pixel, channel);
+                }
+            }
+        }
+        pixel += if whole { PIXELS } else { 1 };
+    }
+}
+
+/// # Safety
+/// As [`row`]; `pixel + P` must be at most the width, `channel + 16` at most the outputs.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile<const P: usize>(
+    conv: &Conv3x3<f32>,
+    row: &RawRow<f32>,
+    pixel: usize,
+    channel: usize,
+) {
+    let inputs = conv.inputs;
+    // SAFETY: the window of P pixels is inside the three rows; weights of the block are 9 * inputs * 16 values; the
+    // sink has the tile's values.
+    unsafe {
+        let mut weights = conv.weights.as_ptr().add(channel * 9 * inputs);
+        let mut sums = [[_mm256_setzero_ps(); N]; P];
+        for n in 0..N {
+            let bias = _mm256_loadu_ps(conv.bias.as_ptr().add(channel + WIDTH * n));
+            for sums in &mut sums {
+                sums[n] = bias;
+            }
+        }
+        for line in 0..3 {
+            let x = row.x.add(line * row.stride + pixel * inputs);
+            for k in 0..3 * inputs {
+                let w = [
+                    _mm256_loadu_ps(weights),
+                    _mm256_loadu_ps(weights.add(WIDTH)),
+                ];
+                for (p, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm256_broadcast_ss(&*x.add(p * inputs + k));
+                    for n in 0..N {
+                        sums[n] = _mm256_fmadd_ps(x, w[n], sums[n]);
+                    }
+                }
+                weights = weights.add(LANES);
+            }
+        }
+        for (p, sums) in sums.iter().enumerate() {
+            for (n, &sum) in sums.iter().enumerate() {
+                let lane = channel + WIDTH * n;
+                let at = (pixel + p) * conv.outputs + lane;
+                match row.sink {
+                    RawSink::Prelu { out, slope } => {
+                        let scaled = _mm256_mul_ps(sum, _mm256_loadu_ps(slope.add(lane)));
+                        let negative = _mm256_cmp_ps::<_CMP_LT_OQ>(sum, _mm256_setzero_ps());
+                        _mm256_storeu_ps(out.add(at), _mm256_blendv_ps(sum, scaled, negative));
+                    }
+                    RawSink::Add { out } => {
+                        let out = out.add(at);
+                        _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(out), sum));
+                    }
+                    RawSink::Step { out, base, scale } => {
+                        let base = if base.is_null() {
+                            _mm256_setzero_ps()
+                        } else {
+                            _mm256_loadu_ps(base.add(at))
+                        };
+                        _mm256_storeu_ps(
+                            out.add(at),
+                            _mm256_fmadd_ps(_mm256_set1_ps(scale), sum, base),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

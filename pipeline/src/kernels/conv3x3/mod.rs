@@ -1,0 +1,209 @@
+//! 3x3 convolution of channels-last planes, zero-padded, with bias and what follows it in one pass.
+//!
+//! A kernel computes a tile of some pixels by a block of output channels in registers. In a channels-last row the
+//! three horizontal taps of a pixel are contiguous, so a tile is three runs of multiply-adds, each over 3 x inputs
+//! values: input broadcast, weights streamed in the order of [`pack`](self::pack). Then the sink (activation,
+//! residual, Euler step) is applied before anything is stored.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
+mod pack;
+mod plane;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+pub use self::plane::{Activation, Plane};
+use crate::error::Result;
+use crate::kernels::aligned::AlignedVec;
+use crate::kernels::cpu::CpuLevel;
+use crate::progress::CancelToken;
+
+/// Output channels come in multiples of this.
+pub const LANES: usize = 16;
+
+/// A convolution with weights packed for one CPU level.
+#[derive(Debug)]
+pub struct Conv3x3<T> {
+    level: CpuLevel,
+    inputs: usize,
+    outputs: usize,
+    block: usize,
+    weights: AlignedVec<T>,
+    bias: AlignedVec<f32>,
+}
+
+/// What a row kernel reads and writes.
+///
+/// `x` points at the left border pixel of the row above; the three rows are `stride` values apart and
+/// `(width + 2) * inputs` long.
+#[derive(Clone, Copy, Debug)]
+#[doc(hidden)]
+pub struct RawRow<T> {
+    x: *const T,
+    stride: usize,
+    width: usize,
+    sink: RawSink<T>,
+}
+
+/// Where the sums of a row go. Pointers are to `width * outputs` values, `slope` to `outputs`.
+#[derive(Clone, Copy, Debug)]
+enum RawSink<T> {
+    /// `out = s < 0 ? s * slope : s`
+    Prelu { out: *mut T, slope: *const f32 },
+    /// `out += s`
+    Add { out: *mut T },
+    /// `out = base + scale * s`; a null `base` is zero
+    Step {
+        out: *mut f32,
+        base: *const f32,
+        scale: f32,
+    },
+}
+
+impl<T: Activation> Conv3x3<T> {
+    /// Input channels in memory for a layer that has `inputs`: an even number, for kernels that take pairs.
+    pub const fn padded_inputs(inputs: usize) -> usize {
+        inputs.next_multiple_of(2)
+    }
+
+    /// Packs `weight` `[outputs, inputs, 3, 3]` and `bias` `[outputs]` for `level` (or the fastest below it that has
+    /// a kernel for `T`). Input planes have [`padded_inputs`](Self::padded_inputs) channels.
+    ///
+    /// # Panics
+    /// When the lengths do not fit or `outputs` is no multiple of [`LANES`]; loaders check both.
+    pub fn new(level: CpuLevel, weight: &[f32], bias: &[f32], inputs: usize) -> Self {
+        let outputs = bias.len();
+        assert!(outputs.is_multiple_of(LANES) && weight.len() == outputs * inputs * 9);
+        let level = T::supported(level.min(CpuLevel::detected()));
+        let block = pack::block(level, outputs);
+        let padded = Self::padded_inputs(inputs);
+        let group = if level == CpuLevel::Scalar {
+            1
+        } else {
+            T::GROUP
+        };
+        Self {
+            level,
+            inputs: padded,
+            outputs,
+            block,
+            weights: pack::pack(weight, outputs, inputs, padded, block, group),
+            bias: bias.iter().copied().collect(),
+        }
+    }
+
+    /// The level whose kernel runs.
+    pub fn level(&self) -> CpuLevel {
+        self.level
+    }
+
+    /// `rows` of `to` = PReLU(conv(`from`)) with one slope for each output channel.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`](crate::Error::Cancelled); the token is checked for each row.
+    pub fn prelu(
+        &self,
+        from: &Plane<T>,
+        slope: &[f32],
+        to: &mut Plane<T>,
+        rows: Range<usize>,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        assert_eq!(slope.len(), self.outputs);
+        self.each_row(from, to, rows, cancel, |out| RawSink::Prelu {
+            out,
+            slope: slope.as_ptr(),
+        })
+    }
+
+    /// `rows` of `to` += conv(`from`).
+    ///
+    /// # Errors
+    /// As [`prelu`](Self::prelu).
+    pub fn add(
+        &self,
+        from: &Plane<T>,
+        to: &mut Plane<T>,
+        rows: Range<usize>,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        self.each_row(from, to, rows, cancel, |out| RawSink::Add { out })
+    }
+
+    fn each_row(
+        &self,
+        from: &Plane<T>,
+        to: &mut Plane<T>,
+        rows: Range<usize>,
+        cancel: &CancelToken,
+        sink: impl Fn(*mut T) -> RawSink<T> + Sync,
+    ) -> Result<()> {
+        assert!(from.channels() == self.inputs && to.channels() == self.outputs);
+        assert!(from.width() == to.width() && rows.end <= from.rows() && rows.end <= to.rows());
+        let (stride, first) = (to.stride(), rows.start);
+        to.rows_mut(rows)
+            .par_chunks_exact_mut(stride)
+            .enumerate()
+            .for_each(|(index, out)| {
+                if !cancel.is_cancelled() {
+                    let inside = &mut out[self.outputs..stride - self.outputs];
+                    self.row(from, first + index, sink(inside.as_mut_ptr()));
+                }
+            });
+        cancel.check()
+    }
+
+    /// `out` = `base` + `scale` * conv(`from`) over `rows`, in f32, `[rows, width, outputs]` without border.
+    ///
+    /// Without `base` it is the scaled convolution alone. This is a flow's last layer together with its Euler step.
+    ///
+    /// # Errors
+    /// As [`prelu`](Self::prelu).
+    pub fn step(
+        &self,
+        from: &Plane<T>,
+        rows: Range<usize>,
+        base: Option<&[f32]>,
+        scale: f32,
+        out: &mut [f32],
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let length = from.width() * self.outputs;
+        assert!(from.channels() == self.inputs && rows.end <= from.rows());
+        assert_eq!(out.len(), rows.len() * length);
+        assert!(base.is_none_or(|base| base.len() == out.len()));
+        out.par_chunks_exact_mut(length)
+            .enumerate()
+            .for_each(|(index, out)| {
+                if !cancel.is_cancelled() {
+                    let base = base.map_or(std::ptr::null(), |base| {
+                        base[index * length..][..length].as_ptr()
+                    });
+                    let out = out.as_mut_ptr();
+                    self.row(from, rows.start + index, RawSink::Step { out, base, scale });
+                }
+            });
+        cancel.check()
+    }
+
+    fn row(&self, from: &Plane<T>, row: usize, sink: RawSink<T>) {
+        let raw = RawRow {
+            x: from.window(row).as_ptr(),
+            stride: from.stride(),
+            width: from.width(),
+            sink,
+        };
+        // SAFETY: `window` has three whole rows; the callers' sinks point at whole rows of `outputs` channels, which no
+        // other task writes; `new` took no level that the processor lacks.
+        unsafe { T::run_row(self, &raw) }
+    }
+}

@@ -1,0 +1,163 @@
+//! Activations between two convolutions.
+
+use std::ops::Range;
+
+use half::bf16;
+
+use super::scalar;
+use super::{Conv3x3, CpuLevel, RawRow};
+use crate::kernels::aligned::AlignedVec;
+
+/// Number type of activations and weights.
+pub trait Activation: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
+    /// Input channels that the dot product takes at once.
+    const GROUP: usize;
+
+    /// Nearest value of this type.
+    fn from_f32(value: f32) -> Self;
+
+    /// The value in f32.
+    fn to_f32(self) -> f32;
+
+    /// The fastest level at or below `level` that has a kernel for this type.
+    fn supported(level: CpuLevel) -> CpuLevel;
+
+    /// Computes one row with the kernel of the convolution's level.
+    ///
+    /// # Safety
+    /// All pointers of `row` must be valid for what [`RawRow`] says, and the processor must have the level.
+    #[doc(hidden)]
+    unsafe fn run_row(conv: &Conv3x3<Self>, row: &RawRow<Self>);
+}
+
+impl Activation for f32 {
+    const GROUP: usize = 1;
+
+    fn from_f32(value: f32) -> Self {
+        value
+    }
+
+    fn to_f32(self) -> f32 {
+        self
+    }
+
+    fn supported(level: CpuLevel) -> CpuLevel {
+        level.min(CpuLevel::Avx512)
+    }
+
+    unsafe fn run_row(conv: &Conv3x3<Self>, row: &RawRow<Self>) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match conv.level() {
+                #[cfg(target_arch = "x86_64")]
+                CpuLevel::Avx2 => super::avx2::row(conv, row),
+                #[cfg(target_arch = "x86_64")]
+                CpuLevel::Avx512 => super::avx512::row(conv, row),
+                _ => scalar::row(conv, row),
+            }
+        }
+    }
+}
+
+impl Activation for bf16 {
+    const GROUP: usize = 2;
+
+    fn from_f32(value: f32) -> Self {
+        bf16::from_f32(value)
+    }
+
+    fn to_f32(self) -> f32 {
+        bf16::to_f32(self)
+    }
+
+    fn supported(level: CpuLevel) -> CpuLevel {
+        if level == CpuLevel::Bf16 {
+            level
+        } else {
+            CpuLevel::Scalar
+        }
+    }
+
+    unsafe fn run_row(conv: &Conv3x3<Self>, row: &RawRow<Self>) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match conv.level() {
+                #[cfg(target_arch = "x86_64")]
+                CpuLevel::Bf16 => super::bf16::row(conv, row),
+                _ => scalar::row(conv, row),
+            }
+        }
+    }
+}
+
+/// `rows` x `width` pixels of `channels` values (channels innermost) inside a border of one zero pixel on each side.
+///
+/// The border is what makes the convolution "same": it is zero from the start and never written, except that
+/// [`clear_below`](Self::clear_below) renews it when fewer rows than there are hold a picture.
+#[derive(Debug)]
+pub struct Plane<T> {
+    data: AlignedVec<T>,
+    rows: usize,
+    width: usize,
+    channels: usize,
+}
+
+impl<T: Activation> Plane<T> {
+    /// A plane of zeros.
+    pub fn new(rows: usize, width: usize, channels: usize) -> Self {
+        Self {
+            data: AlignedVec::zeroed((rows + 2) * (width + 2) * channels),
+            rows,
+            width,
+            channels,
+        }
+    }
+
+    /// Bytes of a plane of this shape.
+    pub fn bytes(rows: usize, width: usize, channels: usize) -> usize {
+        (rows + 2) * (width + 2) * channels * size_of::<T>()
+    }
+
+    /// Rows without the border.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Pixels in a row without the border.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Values in a pixel.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Values from one row to the next.
+    pub fn stride(&self) -> usize {
+        (self.width + 2) * self.channels
+    }
+
+    /// Rows `row - 1`, `row` and `row + 1` with their borders, as one slice.
+    pub(super) fn window(&self, row: usize) -> &[T] {
+        &self.data[row * self.stride()..][..3 * self.stride()]
+    }
+
+    /// The rows of `range` with their borders, as one slice of `stride` values for each.
+    pub fn rows_mut(&mut self, range: Range<usize>) -> &mut [T] {
+        let stride = self.stride();
+        &mut self.data[(range.start + 1) * stride..(range.end + 1) * stride]
+    }
+
+    /// One row without its border.
+    pub fn row(&self, row: usize) -> &[T] {
+        let start = (row + 1) * self.stride() + self.channels;
+        &self.data[start..][..self.width * self.channels]
+    }
+
+    /// Zeros the row below the first `rows` rows, which then is the lower border of a picture of that many rows.
+    pub fn clear_below(&mut self, rows: usize) {
+        let stride = self.stride();
+        self.data[(rows + 1) * stride..][..stride].fill(T::default());
+    }
+}

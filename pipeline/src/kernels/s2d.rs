@@ -1,0 +1,197 @@
+//! Between planes of sample codes, planes of floats and space-to-depth latents.
+//!
+//! A latent has 16 values for each pixel of the small picture: value `4 * a + b` is the pixel of row `a`, column `b`
+//! of the 4x4 block that this pixel covers in the large one.
+
+use rayon::prelude::*;
+
+use crate::clip::Samples;
+
+/// Side of the block of large pixels behind one small pixel.
+pub const FACTOR: usize = 4;
+/// Values of a latent pixel.
+pub const LATENT: usize = FACTOR * FACTOR;
+/// Samples that one task converts.
+const PART: usize = 1 << 15;
+
+/// An integer sample type.
+pub trait Code: Copy + Default + Send + Sync + 'static {
+    /// The value as a float.
+    fn to_f32(self) -> f32;
+
+    /// The nearest code within 0..=`max`; NaN gives 0.
+    fn from_f32(value: f32, max: f32) -> Self;
+}
+
+impl Code for u8 {
+    fn to_f32(self) -> f32 {
+        f32::from(self)
+    }
+
+    fn from_f32(value: f32, max: f32) -> Self {
+        (value.clamp(0.0, max) + 0.5) as Self
+    }
+}
+
+impl Code for u16 {
+    fn to_f32(self) -> f32 {
+        f32::from(self)
+    }
+
+    fn from_f32(value: f32, max: f32) -> Self {
+        (value.clamp(0.0, max) + 0.5) as Self
+    }
+}
+
+/// `value = gain * code + offset`, codes in 0..=`max`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    /// Units for each code.
+    pub gain: f32,
+    /// Value of code 0.
+    pub offset: f32,
+    /// Largest code.
+    pub max: f32,
+}
+
+impl Scale {
+    /// The values of `samples` from index `first` on, as many as `out` holds.
+    pub fn decode_from(&self, samples: &Samples, first: usize, out: &mut [f32]) {
+        fn each<S: Code>(scale: &Scale, codes: &[S], out: &mut [f32]) {
+            out.par_chunks_mut(PART)
+                .zip(codes.par_chunks(PART))
+                .for_each(|(out, codes)| {
+                    for (out, code) in out.iter_mut().zip(codes) {
+                        *out = code.to_f32() * scale.gain + scale.offset;
+                    }
+                });
+        }
+        match samples {
+            Samples::U8(codes) => each(self, &codes[first..], out),
+            Samples::U16(codes) => each(self, &codes[first..], out),
+        }
+    }
+
+    /// The codes nearest to `values`.
+    pub fn encode<S: Code>(&self, values: &[f32], out: &mut [S]) {
+        let (gain, offset) = self.inverse();
+        out.par_chunks_mut(PART)
+            .zip(values.par_chunks(PART))
+            .for_each(|(out, values)| {
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = S::from_f32(value * gain + offset, self.max);
+                }
+            });
+    }
+
+    /// `code = gain * value + offset`.
+    pub fn inverse(&self) -> (f32, f32) {
+        (1.0 / self.gain, -self.offset / self.gain)
+    }
+}
+
+/// The large picture `[4h, 4w]` of a latent `[h, w, 16]`, `each` applied to every value.
+fn depth_to_space<S: Send>(
+    latent: &[f32],
+    width: usize,
+    out: &mut [S],
+    each: impl Fn(f32) -> S + Sync,
+) {
+    let (row, large) = (width * LATENT, width * FACTOR);
+    latent
+        .par_chunks_exact(row)
+        .zip(out.par_chunks_exact_mut(large * FACTOR))
+        .for_each(|(latent, out)| {
+            for (line, out) in out.chunks_exact_mut(large).enumerate() {
+                for (out, block) in out
+                    .chunks_exact_mut(FACTOR)
+                    .zip(latent.chunks_exact(LATENT))
+                {
+                    for (out, value) in out.iter_mut().zip(&block[line * FACTOR..][..FACTOR]) {
+                        *out = each(*value);
+                    }
+                }
+            }
+        });
+}
+
+/// The large picture of a latent `[h, w, 16]` as floats: `out` is `[4h, 4w]`.
+pub fn latent_to_plane(latent: &[f32], width: usize, out: &mut [f32]) {
+    depth_to_space(latent, width, out, |value| value);
+}
+
+/// The large picture of a latent `[h, w, 16]` as sample codes, rounded and clamped: `out` is `[4h, 4w]`.
+pub fn latent_to_codes<S: Code>(latent: &[f32], width: usize, scale: Scale, out: &mut [S]) {
+    let (gain, offset) = scale.inverse();
+    depth_to_space(latent, width, out, |value| {
+        S::from_f32(value * gain + offset, scale.max)
+    });
+}
+
+/// The latent `[h, w, 16]` of a large picture `[4h, 4w]`; the inverse of [`latent_to_plane`].
+pub fn plane_to_latent(plane: &[f32], width: usize, out: &mut [f32]) {
+    let large = width * FACTOR;
+    out.par_chunks_exact_mut(width * LATENT)
+        .zip(plane.par_chunks_exact(large * FACTOR))
+        .for_each(|(latent, plane)| {
+            for (line, plane) in plane.chunks_exact(large).enumerate() {
+                for (block, values) in latent
+                    .chunks_exact_mut(LATENT)
+                    .zip(plane.chunks_exact(FACTOR))
+                {
+                    block[line * FACTOR..][..FACTOR].copy_from_slice(values);
+                }
+            }
+        });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latent_order_is_that_of_pixel_shuffle() {
+        // One small row of two pixels: values 0..16 and 16..32.
+        let latent: Vec<f32> = (0..32).map(|v| v as f32).collect();
+        let mut plane = vec![0.0; 32];
+        latent_to_plane(&latent, 2, &mut plane);
+        assert_eq!(plane[..8], [0.0, 1.0, 2.0, 3.0, 16.0, 17.0, 18.0, 19.0]);
+        assert_eq!(
+            plane[24..],
+            [12.0, 13.0, 14.0, 15.0, 28.0, 29.0, 30.0, 31.0]
+        );
+        let mut back = vec![0.0; 32];
+        plane_to_latent(&plane, 2, &mut back);
+        assert_eq!(back, latent);
+    }
+
+    #[test]
+    fn codes_round_trip_at_every_depth() {
+        for depth in [8u32, 10, 12, 16] {
+            let max = ((1u32 << depth) - 1) as f32;
+            let scale = Scale {
+                gain: 2.0 / max,
+                offset: -1.0,
+                max,
+            };
+            let codes: Vec<u16> = (0..=max as u16).collect();
+            let mut values = vec![0.0; codes.len()];
+            scale.decode_from(&Samples::U16(codes.clone()), 0, &mut values);
+            let mut back = vec![0u16; codes.len()];
+            scale.encode(&values, &mut back);
+            assert_eq!(back, codes, "{depth} bits");
+        }
+    }
+
+    #[test]
+    fn codes_are_clamped_and_never_nan() {
+        let scale = Scale {
+            gain: 1.0,
+            offset: 0.0,
+            max: 255.0,
+        };
+        let mut out = [7u8; 5];
+        scale.encode(&[-3.0, 300.0, f32::NAN, 1.5, f32::INFINITY], &mut out);
+        assert_eq!(out, [0, 255, 0, 2, 255]);
+    }
+}
