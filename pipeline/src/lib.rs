@@ -10,11 +10,13 @@
 //! | 3 | `schedule`, `guidance`, `solver`, `plan` |
 //! | 2 | `text`, `vae`, `dit`, `compact` |
 //! | 1 | `kernels`, `linear`, `checkpoint` |
-//! | 0 | `runtime`, `error`, `progress`, `clip` |
+//! | 0 | `runtime`, `memory`, `registry`, `error`, `progress`, `clip` |
 
 pub mod clip;
 pub mod error;
+pub mod memory;
 pub mod progress;
+pub mod registry;
 pub mod runtime;
 
 pub mod checkpoint;

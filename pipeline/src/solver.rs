@@ -57,6 +57,21 @@ pub trait VelocityField: Send + Sync {
         condition: &Self::Condition,
         progress: &Progress,
     ) -> Result<Tensor>;
+
+    /// The Euler step x + v(x, t | condition) dt. A field may compute it in one pass.
+    ///
+    /// # Errors
+    /// As [`velocity`](Self::velocity).
+    fn advance(
+        &self,
+        x: Tensor,
+        at: FlowTime,
+        condition: &Self::Condition,
+        progress: &Progress,
+    ) -> Result<Tensor> {
+        let v = self.velocity(&x, at, condition, progress)?;
+        Ok((x + (v * at.dt)?)?)
+    }
 }
 
 /// The grid of `steps` evaluations with the given shift (2.5 for the release): `t = 1 - s(1-u) / (1 + (s-1)(1-u))`.
@@ -99,8 +114,7 @@ pub fn euler<V: VelocityField + ?Sized>(
     for &at in grid {
         progress.check()?;
         x = each(at, x)?;
-        let v = field.velocity(&x, at, condition, progress)?;
-        x = (x + (v * at.dt)?)?;
+        x = field.advance(x, at, condition, progress)?;
     }
     Ok(x)
 }

@@ -3,6 +3,7 @@
 //! [`Checkpoint`] lists what a file or folder holds and reads tensors one by one, [`Weights`] is the view through which
 //! models take what they need, and [`ModelFolder`] finds the parts of a model on disk.
 
+pub mod builtin;
 mod entry;
 mod folder;
 pub mod gguf;

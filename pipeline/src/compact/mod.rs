@@ -1,1 +1,411 @@
 //! The compact flow model: a small convolutional velocity field on space-to-depth latents of luma.
+//!
+//! The latent of a frame is its luma at four times the size, `[h, w, 16]` over the small grid ([`kernels::s2d`]);
+//! the reference latent is the Catmull-Rom enlargement, computed straight into that layout. The network reads x_t,
+//! the small luma of the frame and of its neighbours in time, and (through gains and shifts) the flow time and the
+//! strength of the noise. Chroma and alpha never enter it.
+//!
+//! [`kernels::s2d`]: crate::kernels::s2d
+
+mod chain;
+mod enlarge;
+mod luma;
+mod noise;
+mod scene;
+mod strips;
+mod weights;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{CpuStorage, DType, Storage, Tensor};
+use half::bf16;
+
+use self::chain::{Chain, Input, Scratch};
+use self::weights::Weights;
+use crate::clip::{Frame, Size};
+use crate::error::{Error, Result};
+use crate::kernels::conv3x3::Activation;
+use crate::kernels::cpu::CpuLevel;
+use crate::kernels::reference::reference_latent;
+use crate::kernels::s2d::{FACTOR, LATENT};
+use crate::progress::{CancelToken, Progress};
+use crate::solver::{FlowTime, LatentCodec, VelocityField};
+
+pub use self::enlarge::{Enlarge, Work, enlarge};
+pub use self::luma::LumaPlane;
+pub use self::noise::add_noise;
+pub use self::scene::Signature;
+pub use self::strips::{StripPlan, StripRequest};
+pub use self::weights::Config;
+
+/// Shift of the time grid that the model was trained with, that of the released model.
+pub const SHIFT: f64 = 2.5;
+/// Packed networks that are kept: those of the last times and noise strengths.
+const KEPT_CHAINS: usize = 16;
+/// Sets of buffers that are kept for the next run.
+const KEPT_SCRATCH: usize = 2;
+/// Files beyond this are no compact models.
+const MAX_FILE: u64 = 1 << 30;
+
+/// What the velocity of some frames depends on beside x and t.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// For each frame its own luma and that of its neighbours, in order of time; as many as the model sees.
+    pub windows: Vec<Vec<Arc<LumaPlane>>>,
+    /// Strength of the noise in x at t = 0, in model units.
+    pub sigma: f64,
+    /// Rows of activations that may be in memory at a time; any number gives the same result.
+    pub band_rows: usize,
+}
+
+/// A compact model with its weights. Shared by any number of streams.
+#[derive(Debug)]
+pub struct CompactModel {
+    weights: Weights,
+    level: CpuLevel,
+    engine: Engine,
+}
+
+/// The number type of the activations with its caches.
+#[derive(Debug)]
+enum Engine {
+    F32(Cache<f32>),
+    Bf16(Cache<bf16>),
+}
+
+#[derive(Debug)]
+struct Cache<T> {
+    chains: Mutex<Vec<((u64, u64), Arc<Chain<T>>)>>,
+    scratch: Mutex<Vec<Scratch<T>>>,
+}
+
+/// Where the result of an evaluation goes: `out` = x * `keep` + `scale` * v.
+struct Step {
+    keep: bool,
+    scale: f32,
+}
+
+impl CompactModel {
+    /// Reads the model at `path` for numbers of `dtype`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or as [`from_bytes`](Self::from_bytes).
+    pub fn open(path: &Path, dtype: DType) -> Result<Self> {
+        let length = std::fs::metadata(path)
+            .map_err(|e| Error::io(path, e))?
+            .len();
+        if length > MAX_FILE {
+            let problem = format!("has {length} bytes; compact models have a few MB");
+            return Err(Error::checkpoint(path, problem));
+        }
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        Self::from_bytes(&bytes, path, dtype)
+    }
+
+    /// Parses a model's bytes; `path` is for messages. BF16 is used where the processor has dot products for it, and
+    /// f32 elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] that names every wrong setting and tensor, [`Error::Invalid`] for a wrong
+    /// [`CPU_VARIABLE`](crate::kernels::cpu::CPU_VARIABLE).
+    pub fn from_bytes(bytes: &[u8], path: &Path, dtype: DType) -> Result<Self> {
+        let level = CpuLevel::selected()?.for_dtype(dtype);
+        Ok(Self::new(Weights::parse(bytes, path)?, level))
+    }
+
+    fn new(weights: Weights, level: CpuLevel) -> Self {
+        let engine = if level == CpuLevel::Bf16 {
+            Engine::Bf16(Cache::new())
+        } else {
+            Engine::F32(Cache::new())
+        };
+        Self {
+            weights,
+            level,
+            engine,
+        }
+    }
+
+    /// Shape and defaults.
+    pub fn config(&self) -> &Config {
+        &self.weights.config
+    }
+
+    /// The level whose kernels run.
+    pub fn level(&self) -> CpuLevel {
+        self.level
+    }
+
+    /// Strength in model units of the requested `noise` in 0..=1; negative takes the model's default.
+    pub fn sigma(&self, noise: f64) -> f64 {
+        let noise = if noise < 0.0 {
+            self.config().default_noise
+        } else {
+            noise
+        };
+        noise * self.config().detail_sigma
+    }
+
+    /// Rows of activations in memory for a picture of `size` within `budget` bytes.
+    fn band_rows(&self, size: Size, budget: u64) -> usize {
+        match self.engine {
+            Engine::F32(_) => chain::band_rows::<f32>(self.config(), size, budget),
+            Engine::Bf16(_) => chain::band_rows::<bf16>(self.config(), size, budget),
+        }
+    }
+
+    /// Bytes of activations for bands of `rows` rows.
+    fn scratch_bytes(&self, width: usize, rows: usize) -> u64 {
+        match self.engine {
+            Engine::F32(_) => chain::scratch_bytes::<f32>(self.config(), width, rows),
+            Engine::Bf16(_) => chain::scratch_bytes::<bf16>(self.config(), width, rows),
+        }
+    }
+
+    /// The reference latent `[1, h, w, 16]` of one picture.
+    fn reference(&self, luma: &LumaPlane) -> Vec<f32> {
+        let mut latent = vec![0.0; luma.size.pixels() * LATENT];
+        reference_latent(&luma.data, luma.size, 0..luma.size.height, &mut latent);
+        latent
+    }
+
+    /// One evaluation for all frames of x `[n, h, w, 16]`.
+    fn evaluate(
+        &self,
+        x: &Tensor,
+        at: FlowTime,
+        condition: &Condition,
+        step: &Step,
+        cancel: &CancelToken,
+    ) -> Result<Tensor> {
+        let (frames, height, width, channels) = x.dims4()?;
+        let size = Size::new(width, height);
+        let fits = |window: &Vec<Arc<LumaPlane>>| {
+            window.len() == self.config().frames && window.iter().all(|luma| luma.size == size)
+        };
+        if channels != LATENT
+            || condition.windows.len() != frames
+            || !condition.windows.iter().all(fits)
+        {
+            return Err(Error::invalid(format!(
+                "a latent of {:?} with {} windows; expected [frames, height, width, {LATENT}] and for each frame a window \
+                 of {} planes of its size",
+                x.dims(),
+                condition.windows.len(),
+                self.config().frames
+            )));
+        }
+        let mut out = vec![0.0; size.pixels() * LATENT * frames];
+        let length = size.pixels() * LATENT;
+        values(x, |values| {
+            for (index, window) in condition.windows.iter().enumerate() {
+                let planes: Vec<&[f32]> = window.iter().map(|luma| &luma.data[..]).collect();
+                let input = Input {
+                    size,
+                    latent: &values[index * length..][..length],
+                    frames: &planes,
+                };
+                let out = &mut out[index * length..][..length];
+                match &self.engine {
+                    Engine::F32(cache) => {
+                        cache.run(self, at, condition, input, step, out, cancel)?
+                    }
+                    Engine::Bf16(cache) => {
+                        cache.run(self, at, condition, input, step, out, cancel)?
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Tensor::from_vec(
+            out,
+            (frames, height, width, LATENT),
+            x.device(),
+        )?)
+    }
+}
+
+/// Lends the values of a latent to `work` without copying them (unless they are not contiguous).
+fn values<R>(latent: &Tensor, work: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+    let latent = latent.contiguous()?;
+    let (storage, layout) = latent.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => work(&values[start..end]),
+        _ => Err(Error::invalid(format!(
+            "a latent of {:?} on {:?}; the compact model computes on f32 on the cpu",
+            latent.dtype(),
+            latent.device()
+        ))),
+    }
+}
+
+impl<T: Activation> Cache<T> {
+    fn new() -> Self {
+        Self {
+            chains: Mutex::new(Vec::new()),
+            scratch: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The network of one flow time and noise strength.
+    fn chain(&self, model: &CompactModel, t: f64, sigma: f64) -> Arc<Chain<T>> {
+        let key = (t.to_bits(), sigma.to_bits());
+        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = chains.iter().position(|(kept, _)| *kept == key) {
+            // The last used one is the last to go.
+            let entry = chains.remove(index);
+            let chain = entry.1.clone();
+            chains.push(entry);
+            return chain;
+        }
+        let weights = &model.weights;
+        let net = match &weights.detail {
+            Some(detail) if sigma > 0.0 => detail,
+            _ => &weights.base,
+        };
+        let chain = Arc::new(Chain::new(net, &weights.config, model.level, t, sigma));
+        if chains.len() == KEPT_CHAINS {
+            chains.remove(0);
+        }
+        chains.push((key, chain.clone()));
+        chain
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn run(
+        &self,
+        model: &CompactModel,
+        at: FlowTime,
+        condition: &Condition,
+        input: Input<'_>,
+        step: &Step,
+        out: &mut [f32],
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let chain = self.chain(model, at.t, condition.sigma);
+        let mut scratch = self
+            .scratch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let base = step.keep.then_some(input.latent);
+        let result = chain.run(
+            input,
+            base,
+            step.scale,
+            out,
+            condition.band_rows,
+            &mut scratch,
+            cancel,
+        );
+        let mut kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT_SCRATCH {
+            kept.extend(scratch);
+        }
+        result
+    }
+}
+
+impl VelocityField for CompactModel {
+    type Condition = Condition;
+
+    fn velocity(
+        &self,
+        x: &Tensor,
+        at: FlowTime,
+        condition: &Condition,
+        progress: &Progress,
+    ) -> Result<Tensor> {
+        let step = Step {
+            keep: false,
+            scale: 1.0,
+        };
+        self.evaluate(x, at, condition, &step, progress.cancel_token())
+    }
+
+    fn advance(
+        &self,
+        x: Tensor,
+        at: FlowTime,
+        condition: &Condition,
+        progress: &Progress,
+    ) -> Result<Tensor> {
+        let step = Step {
+            keep: true,
+            scale: at.dt as f32,
+        };
+        self.evaluate(&x, at, condition, &step, progress.cancel_token())
+    }
+}
+
+/// Latents are `[frames, h, w, 16]`; the target must be four times the size of the frames.
+impl LatentCodec for CompactModel {
+    fn encode(&self, frames: &[Frame], target: Size, progress: &Progress) -> Result<Tensor> {
+        let Some(size) = frames.first().map(Frame::size) else {
+            return Err(Error::invalid("no frames to encode"));
+        };
+        check_target(size, target)?;
+        let mut latents = Vec::with_capacity(frames.len() * size.pixels() * LATENT);
+        for frame in frames {
+            progress.check()?;
+            if frame.size() != size {
+                return Err(Error::invalid(format!(
+                    "frames of {size} and {} together",
+                    frame.size()
+                )));
+            }
+            latents.append(&mut self.reference(&LumaPlane::of(frame)));
+        }
+        let shape = (frames.len(), size.height, size.width, LATENT);
+        Ok(Tensor::from_vec(latents, shape, &candle_core::Device::Cpu)?)
+    }
+
+    fn decode(
+        &self,
+        latent: &Tensor,
+        like: &[Frame],
+        target: Size,
+        progress: &Progress,
+    ) -> Result<Vec<Frame>> {
+        let (count, height, width, _) = latent.dims4()?;
+        if like.len() != count {
+            return Err(Error::invalid(format!(
+                "a latent of {count} frames like {} frames",
+                like.len()
+            )));
+        }
+        let size = Size::new(width, height);
+        check_target(size, target)?;
+        let frames = like.iter().enumerate().map(|(index, frame)| {
+            progress.check()?;
+            if frame.size() != size {
+                return Err(Error::invalid(format!(
+                    "a latent of {size} like a frame of {}",
+                    frame.size()
+                )));
+            }
+            enlarge::finish(&latent.get(index)?, frame, target, progress.cancel_token())
+        });
+        frames.collect()
+    }
+}
+
+fn check_target(size: Size, target: Size) -> Result<()> {
+    if target != Size::new(size.width * FACTOR, size.height * FACTOR) {
+        return Err(Error::invalid(format!(
+            "the compact model makes pictures of {FACTOR} times {size}, not {target}"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
+/// The file of a small random model, for tests of what stands on top of this one.
+#[cfg(test)]
+pub(crate) fn test_model(residual: bool, frames: usize) -> Vec<u8> {
+    use self::weights::tests::{metadata, random_tensors, small, write};
+    let config = small(residual, frames);
+    write(&random_tensors(&config, 33), metadata(&config))
+}

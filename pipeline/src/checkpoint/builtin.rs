@@ -1,0 +1,29 @@
+//! The models that are part of the program.
+
+/// A model that is part of the program.
+#[derive(Clone, Copy, Debug)]
+pub struct Builtin {
+    /// As users name it.
+    pub name: &'static str,
+    /// Its safetensors file.
+    pub bytes: &'static [u8],
+}
+
+/// The Stage II models that are built in; none without the feature `builtin`.
+pub const ENHANCERS: &[Builtin] = &[
+    #[cfg(feature = "builtin")]
+    Builtin {
+        name: "builtin",
+        bytes: include_bytes!("../../../models/builtin.safetensors"),
+    },
+    #[cfg(feature = "builtin")]
+    Builtin {
+        name: "builtin:live",
+        bytes: include_bytes!("../../../models/builtin-live.safetensors"),
+    },
+];
+
+/// The built-in Stage II model of that name.
+pub fn enhancer(name: &str) -> Option<Builtin> {
+    ENHANCERS.iter().copied().find(|model| model.name == name)
+}
