@@ -1,1 +1,423 @@
-//! Windows in time and tiles in space: pure arithmetic.
+//! Windows of frames and tiles of pictures: arithmetic alone, the same for every model.
+//!
+//! A clip of any length is worked on in windows of `granule * k + 1` frames (causal video autoencoders take one frame
+//! and then whole granules), a picture of any size in tiles. Neighbours overlap, and where they do, feathered weights
+//! that sum to one blend them.
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+
+/// Some frames of a clip that go through a model together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The frames, counted in the clip.
+    pub frames: Range<usize>,
+    /// Number of frames for the model, `granule * k + 1`; the last one is repeated to get there.
+    pub length: usize,
+    /// How many of its first frames the window before it has, too.
+    pub overlap: usize,
+}
+
+impl Window {
+    /// The frames that this window is the first to have.
+    pub fn fresh(&self) -> Range<usize> {
+        self.frames.start + self.overlap..self.frames.end
+    }
+}
+
+/// Cuts of a clip into windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowShape {
+    /// Most frames in a window, `granule * k + 1`.
+    pub length: usize,
+    /// Frames that consecutive windows of a scene share.
+    pub overlap: usize,
+    /// Frames of a latent frame after the first (4 for the released autoencoder; 1 if every frame stands alone).
+    pub granule: usize,
+}
+
+impl WindowShape {
+    /// A shape whose windows start on whole granules, so that the latent frames of an overlap are those of both windows.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `length` is not `granule * k + 1`, or `length - overlap` is not a positive multiple of
+    /// `granule`.
+    pub fn new(length: usize, overlap: usize, granule: usize) -> Result<Self> {
+        let whole = |frames: usize| granule > 0 && frames.is_multiple_of(granule);
+        if length == 0 || !whole(length - 1) {
+            return Err(Error::invalid(format!(
+                "windows of {length} frames; expected {granule} k + 1"
+            )));
+        }
+        if overlap >= length || !whole(length - overlap) {
+            return Err(Error::invalid(format!(
+                "windows of {length} frames that share {overlap}; what is not shared must be a multiple of {granule}"
+            )));
+        }
+        Ok(Self {
+            length,
+            overlap,
+            granule,
+        })
+    }
+
+    /// Windows over the frames of one scene.
+    pub fn scene(&self, frames: Range<usize>) -> Vec<Window> {
+        let mut windows = Vec::new();
+        let stride = self.length - self.overlap;
+        let mut start = frames.start;
+        while windows.is_empty() || start + self.overlap < frames.end {
+            if frames.is_empty() {
+                break;
+            }
+            let end = (start + self.length).min(frames.end);
+            windows.push(Window {
+                frames: start..end,
+                length: (end - start - 1).next_multiple_of(self.granule) + 1,
+                overlap: if start == frames.start {
+                    0
+                } else {
+                    self.overlap
+                },
+            });
+            start += stride;
+        }
+        windows
+    }
+
+    /// Windows over a clip of `frames` frames whose scenes start at 0 and at each of `cuts`, in order of time. None
+    /// straddles a cut.
+    pub fn clip(&self, frames: usize, cuts: &[usize]) -> Vec<Window> {
+        let mut cuts: Vec<usize> = cuts
+            .iter()
+            .copied()
+            .filter(|cut| (1..frames).contains(cut))
+            .collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let starts = [0].into_iter().chain(cuts.iter().copied());
+        let ends = cuts.iter().copied().chain([frames]);
+        starts
+            .zip(ends)
+            .flat_map(|(start, end)| self.scene(start..end))
+            .collect()
+    }
+}
+
+/// One axis of a picture cut into overlapping parts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Axis {
+    parts: Vec<Range<usize>>,
+    ramp: usize,
+}
+
+impl Axis {
+    /// Parts of at most `part` positions over `length` positions; neighbours share `overlap` or more.
+    ///
+    /// All parts have the same length, and they are spread evenly, so that no sliver is left at the end.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `length` or `part` is 0, or `overlap` is not less than `part`.
+    pub fn new(length: usize, part: usize, overlap: usize) -> Result<Self> {
+        if length == 0 || part == 0 || overlap >= part {
+            return Err(Error::invalid(format!(
+                "tiles of {part} that share {overlap}, over {length}"
+            )));
+        }
+        if length <= part {
+            return Ok(Self {
+                parts: vec![0..length],
+                ramp: 1,
+            });
+        }
+        let count = (length - overlap).div_ceil(part - overlap);
+        let last = length - part;
+        let starts = (0..count).map(|index| index * last / (count - 1));
+        Ok(Self {
+            parts: starts.map(|start| start..start + part).collect(),
+            ramp: overlap.max(1),
+        })
+    }
+
+    /// The parts, from first to last.
+    pub fn parts(&self) -> &[Range<usize>] {
+        &self.parts
+    }
+
+    /// For each part the weight of each of its positions. At every position of the axis the weights of the parts that
+    /// have it sum to one.
+    pub fn weights(&self) -> Vec<Vec<f32>> {
+        let length = self.parts.last().map_or(0, |part| part.end);
+        let raw = |part: &Range<usize>, position: usize| {
+            // Positions from the seams; the edges of the picture are no seams.
+            let left = if part.start == 0 {
+                self.ramp
+            } else {
+                position - part.start + 1
+            };
+            let right = if part.end == length {
+                self.ramp
+            } else {
+                part.end - position
+            };
+            left.min(right).min(self.ramp) as f64
+        };
+        let mut sums = vec![0f64; length];
+        for part in &self.parts {
+            for position in part.clone() {
+                sums[position] += raw(part, position);
+            }
+        }
+        let weigh = |part: &Range<usize>| {
+            part.clone()
+                .map(|at| (raw(part, at) / sums[at]) as f32)
+                .collect()
+        };
+        self.parts.iter().map(weigh).collect()
+    }
+}
+
+/// A tile of a picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// Columns.
+    pub x: Range<usize>,
+    /// Rows.
+    pub y: Range<usize>,
+    /// Number of the part of the horizontal and of the vertical [`Axis`], whose weights multiply to the tile's.
+    pub part: (usize, usize),
+}
+
+/// A picture cut into overlapping tiles.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tiles {
+    /// Horizontal parts.
+    pub x: Axis,
+    /// Vertical parts.
+    pub y: Axis,
+}
+
+impl Tiles {
+    /// Tiles of at most `tile` (width, height) over `size` that share `overlap` or more on each axis.
+    ///
+    /// # Errors
+    /// As [`Axis::new`].
+    pub fn new(size: (usize, usize), tile: (usize, usize), overlap: usize) -> Result<Self> {
+        let axis = |length: usize, part: usize| {
+            Axis::new(length, part, if length <= part { 0 } else { overlap })
+        };
+        Ok(Self {
+            x: axis(size.0, tile.0)?,
+            y: axis(size.1, tile.1)?,
+        })
+    }
+
+    /// All tiles, row by row.
+    pub fn tiles(&self) -> Vec<Tile> {
+        let row = |(row, y): (usize, &Range<usize>)| {
+            let y = y.clone();
+            let columns = self.x.parts().iter().enumerate();
+            columns.map(move |(column, x)| Tile {
+                x: x.clone(),
+                y: y.clone(),
+                part: (column, row),
+            })
+        };
+        self.y.parts().iter().enumerate().flat_map(row).collect()
+    }
+}
+
+/// How much of a clip is worked on at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Longer side of a tile.
+    pub tile: usize,
+    /// Frames in a window.
+    pub window: usize,
+    /// Latent frames that are decoded at a time.
+    pub slice: usize,
+}
+
+impl Extent {
+    /// The next smaller extent when memory is short: half the tile, then half the window, then half the slice, none of
+    /// them below `least`. Windows stay `granule * k + 1` long.
+    pub fn smaller(self, least: Self, granule: usize) -> Option<Self> {
+        let granule = granule.max(1);
+        let half_window = (self.window.saturating_sub(1) / 2) / granule * granule + 1;
+        if self.tile / 2 >= least.tile && self.tile > 1 {
+            Some(Self {
+                tile: self.tile / 2,
+                ..self
+            })
+        } else if half_window >= least.window && half_window < self.window {
+            Some(Self {
+                window: half_window,
+                ..self
+            })
+        } else if self.slice / 2 >= least.slice && self.slice > 1 {
+            Some(Self {
+                slice: self.slice / 2,
+                ..self
+            })
+        } else {
+            None
+        }
+    }
+
+    /// The first extent from `self` downwards whose memory by `bytes` is at most `limit`, and whether it is smaller
+    /// than `self`; or the bytes of the smallest one.
+    ///
+    /// # Errors
+    /// The estimate for the smallest extent, when even that is beyond the limit.
+    pub fn within(
+        self,
+        least: Self,
+        granule: usize,
+        limit: u64,
+        bytes: impl Fn(Self) -> u64,
+    ) -> std::result::Result<(Self, bool), u64> {
+        let mut extent = self;
+        loop {
+            let needed = bytes(extent);
+            if needed <= limit {
+                return Ok((extent, extent != self));
+            }
+            extent = extent.smaller(least, granule).ok_or(needed)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn windows_cover_each_frame_and_each_is_fresh_once(
+            frames in 0usize..=200,
+            cuts in proptest::collection::vec(0usize..220, 0..8),
+            k in 0usize..20,
+            granule in 1usize..=8,
+            strides in 1usize..20,
+        ) {
+            let length = granule * k + 1;
+            let stride = (strides * granule).min(length);
+            prop_assume!(stride % granule == 0);
+            let shape = WindowShape::new(length, length - stride, granule).unwrap();
+            let windows = shape.clip(frames, &cuts);
+            let fresh: Vec<usize> = windows.iter().flat_map(Window::fresh).collect();
+            prop_assert_eq!(fresh, (0..frames).collect::<Vec<_>>());
+            for window in &windows {
+                prop_assert!(!window.frames.is_empty() && window.frames.len() <= window.length);
+                prop_assert!(window.length <= length && (window.length - 1) % granule == 0);
+                prop_assert!(cuts.iter().all(|cut| *cut <= window.frames.start || *cut >= window.frames.end));
+            }
+            for pair in windows.windows(2) {
+                let shared = pair[0].frames.end.saturating_sub(pair[1].frames.start);
+                prop_assert_eq!(shared, pair[1].overlap);
+                if shared > 0 {
+                    prop_assert_eq!((pair[1].frames.start - pair[0].frames.start) % granule, 0);
+                }
+            }
+        }
+
+        #[test]
+        fn parts_cover_the_axis_and_weights_sum_to_one(
+            length in 1usize..=8192,
+            part in 1usize..=2048,
+            share in 0.0f64..1.0,
+        ) {
+            let overlap = ((part as f64 * share) as usize).min(part - 1).min(part * 3 / 4);
+            let axis = Axis::new(length, part, overlap).unwrap();
+            let mut sums = vec![0f32; length];
+            for (part, weights) in axis.parts().iter().zip(axis.weights()) {
+                prop_assert_eq!(part.len(), weights.len());
+                for (position, weight) in part.clone().zip(weights) {
+                    prop_assert!(weight > 0.0);
+                    sums[position] += weight;
+                }
+            }
+            prop_assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5));
+            for pair in axis.parts().windows(2) {
+                prop_assert!(pair[0].end - pair[1].start >= overlap && pair[0].start < pair[1].start);
+            }
+        }
+
+        #[test]
+        fn tiles_cover_the_picture(
+            width in 1usize..=8192,
+            height in 1usize..=8192,
+            tile in 64usize..=1024,
+            overlap in 0usize..48,
+        ) {
+            let tiles = Tiles::new((width, height), (tile, tile), overlap).unwrap();
+            let list = tiles.tiles();
+            prop_assert_eq!(list.len(), tiles.x.parts().len() * tiles.y.parts().len());
+            // Axes are covered (above), and every pair of their parts is a tile: corners are enough.
+            let has = |x: usize, y: usize| list.iter().any(|tile| tile.x.contains(&x) && tile.y.contains(&y));
+            prop_assert!(has(0, 0) && has(width - 1, 0) && has(0, height - 1) && has(width - 1, height - 1));
+            prop_assert!(has(width / 2, height / 3));
+            prop_assert!(list.iter().all(|tile| tile.x.end <= width && tile.y.end <= height));
+        }
+    }
+
+    #[test]
+    fn windows_of_the_release() {
+        // 49 frames fit one window; 50 need a second one that starts on a granule.
+        let shape = WindowShape::new(49, 17, 4).unwrap();
+        assert_eq!(shape.clip(49, &[]).len(), 1);
+        let windows = shape.clip(50, &[]);
+        assert_eq!(windows[1].frames, 32..50);
+        assert_eq!(windows[1].length, 21);
+        assert_eq!(windows[1].fresh(), 49..50);
+        assert!(WindowShape::new(48, 16, 4).is_err());
+        assert!(WindowShape::new(49, 16, 4).is_err());
+        assert!(WindowShape::new(49, 49, 4).is_err());
+    }
+
+    #[test]
+    fn impossible_tiles_are_refused() {
+        assert!(Axis::new(0, 4, 1).is_err());
+        assert!(Axis::new(9, 0, 0).is_err());
+        assert!(Axis::new(9, 4, 4).is_err());
+    }
+
+    #[test]
+    fn memory_is_saved_tile_first() {
+        let full = Extent {
+            tile: 1024,
+            window: 49,
+            slice: 2,
+        };
+        let least = Extent {
+            tile: 256,
+            window: 13,
+            slice: 1,
+        };
+        let mut steps = vec![full];
+        while let Some(next) = steps[steps.len() - 1].smaller(least, 4) {
+            steps.push(next);
+        }
+        let sizes: Vec<_> = steps.iter().map(|e| (e.tile, e.window, e.slice)).collect();
+        assert_eq!(
+            sizes,
+            [
+                (1024, 49, 2),
+                (512, 49, 2),
+                (256, 49, 2),
+                (256, 25, 2),
+                (256, 13, 2),
+                (256, 13, 1)
+            ]
+        );
+        let bytes = |extent: Extent| (extent.tile * extent.tile * extent.window) as u64;
+        assert_eq!(full.within(least, 4, u64::MAX, bytes), Ok((full, false)));
+        assert_eq!(
+            full.within(least, 4, 512 * 512 * 49, bytes),
+            Ok((steps[1], true))
+        );
+        assert_eq!(full.within(least, 4, 1, bytes), Err(256 * 256 * 13));
+    }
+}
