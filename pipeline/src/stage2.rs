@@ -1,18 +1,37 @@
 //! Stage II: any clip to a larger, sharper one.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::checkpoint::builtin;
 use crate::clip::{FrameFormat, Size};
-use crate::error::Result;
-use crate::progress::Progress;
-use crate::runtime::Runtime;
+use crate::compact::{CompactModel, StripPlan, StripRequest};
+use crate::error::{Error, Result};
+use crate::memory;
+use crate::progress::{Event, Progress};
+use crate::registry::{self, Source};
+use crate::runtime::{DeviceSpec, Runtime};
+
+/// Largest side of a result.
+const MAX_SIDE: usize = 16384;
+/// Largest factor on one axis.
+const MAX_SCALE: f64 = 16.0;
+/// Most function evaluations.
+pub const MAX_STEPS: usize = 8;
+/// Memory that is taken without asking what there is; more is never faster.
+const COMFORTABLE: u64 = 2 << 30;
+/// Name of the step that loads a model, in progress events.
+const LOAD: &str = "load";
 
 /// How large the result is to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
     /// Both sides times this factor, 1 to 16.
     Scale(f64),
-    /// Exactly this size.
+    /// Exactly this size, each side at most 16 times the input's.
+    ///
+    /// Where a side gets smaller, or none gets larger, there is nothing for a model to add: the frame is resized
+    /// without one.
     Size(Size),
 }
 
@@ -47,54 +66,254 @@ impl Default for EnhanceOptions {
     }
 }
 
+impl EnhanceOptions {
+    /// Whether all settings but the target are possible.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.steps > MAX_STEPS {
+            return Err(Error::invalid(format!(
+                "{} function evaluations; use 1 to {MAX_STEPS}, or 0 for the model's own number",
+                self.steps
+            )));
+        }
+        if self.noise.is_nan() || self.noise > 1.0 {
+            return Err(Error::invalid(format!(
+                "noise of {}; use 0 to 1, or a negative number for the model's own strength",
+                self.noise
+            )));
+        }
+        if !self.guidance_scale.is_finite() {
+            return Err(Error::invalid(format!(
+                "guidance scale of {}",
+                self.guidance_scale
+            )));
+        }
+        Ok(())
+    }
+}
+
 /// A loaded Stage II model. Shared by any number of streams.
 #[derive(Debug)]
-pub struct Enhancer {}
+pub struct Enhancer {
+    name: String,
+    runtime: Runtime,
+    grade: Grade,
+}
+
+/// The kinds of models that can stand behind an [`Enhancer`].
+#[derive(Debug)]
+pub(crate) enum Grade {
+    /// The small convolutional flow model.
+    Compact(Arc<CompactModel>),
+}
 
 impl Enhancer {
-    /// Loads `model`: `builtin`, `builtin:live`, or the path of a file or folder.
+    /// Loads `model`: `builtin`, `builtin:live`, or the path of a compact model's safetensors file.
     ///
-    /// Within a process the weights of one model on one device are held once.
+    /// Within a process the weights of one model for one device and number type are held once.
     ///
     /// # Errors
-    /// [`Error::ModelNotFound`](crate::Error::ModelNotFound), [`Error::Checkpoint`](crate::Error::Checkpoint), …
-    pub fn load(_model: &str, _runtime: &Runtime, _progress: &Progress) -> Result<Arc<Self>> {
-        todo!()
+    /// [`Error::ModelNotFound`] when there is no such model, [`Error::Checkpoint`] when its file is damaged,
+    /// [`Error::Device`] when it cannot run on the runtime's device, [`Error::Io`].
+    pub fn load(model: &str, runtime: &Runtime, progress: &Progress) -> Result<Arc<Self>> {
+        progress.check()?;
+        progress.emit(Event::Started {
+            step: LOAD,
+            total: None,
+        });
+        let compact = load_compact(model, runtime)?;
+        progress.emit(Event::Finished { step: LOAD });
+        Ok(Arc::new(Self {
+            name: model.to_owned(),
+            runtime: runtime.clone(),
+            grade: Grade::Compact(compact),
+        }))
     }
 
     /// The model's name as given to [`load`](Self::load).
     pub fn name(&self) -> &str {
-        todo!()
+        &self.name
+    }
+
+    /// Where the model runs.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    pub(crate) fn grade(&self) -> &Grade {
+        &self.grade
     }
 
     /// Whether the model reads [`EnhanceOptions::prompt`].
     pub fn reads_text(&self) -> bool {
-        todo!()
+        match &self.grade {
+            Grade::Compact(_) => false,
+        }
     }
 
     /// Frames after a frame that must be seen before it can be finished (1 for the built-in model's next neighbour).
     pub fn look_ahead(&self) -> usize {
-        todo!()
+        match &self.grade {
+            Grade::Compact(model) => model.config().neighbours(),
+        }
+    }
+
+    /// Function evaluations that [`EnhanceOptions::steps`] 0 stands for.
+    pub fn default_steps(&self) -> usize {
+        match &self.grade {
+            Grade::Compact(model) => model.config().default_steps,
+        }
     }
 
     /// Size of the result for input of `size`.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) when the factor is outside 1..=16 or the size is beyond 16384.
-    pub fn output_size(&self, _size: Size, _target: Target) -> Result<Size> {
-        todo!()
+    /// [`Error::Invalid`] when a factor is not a number in 1..=16, a side of an exact size is 0 or more than 16 times
+    /// the input's, or a side is beyond 16384.
+    pub fn output_size(&self, size: Size, target: Target) -> Result<Size> {
+        if size.pixels() == 0 {
+            return Err(Error::invalid(format!("a frame of {size} has no pixels")));
+        }
+        let output = match target {
+            Target::Scale(scale) if (1.0..=MAX_SCALE).contains(&scale) => {
+                let side = |side: usize| (side as f64 * scale).round() as usize;
+                Size::new(side(size.width), side(size.height))
+            }
+            Target::Scale(scale) => {
+                return Err(Error::invalid(format!(
+                    "scale of {scale}; use 1 to {MAX_SCALE}"
+                )));
+            }
+            Target::Size(output) => output,
+        };
+        let side_fits = |from: usize, to: usize| {
+            (1..=MAX_SIDE).contains(&to) && to as f64 <= from as f64 * MAX_SCALE
+        };
+        if !side_fits(size.width, output.width) || !side_fits(size.height, output.height) {
+            return Err(Error::invalid(format!(
+                "cannot make {output} of {size}: sides may be 1 to {MAX_SIDE} pixels and {MAX_SCALE} times the input's"
+            )));
+        }
+        Ok(output)
+    }
+
+    /// Whether a model has anything to do: a side gets larger and none smaller.
+    pub(crate) fn enlarges(size: Size, output: Size) -> bool {
+        output.width >= size.width && output.height >= size.height && output != size
     }
 
     /// Estimated peak memory in bytes of enhancing frames of `size`, beside the weights.
     ///
+    /// With less than this a stream still works, in smaller strips and slower.
+    ///
     /// # Errors
     /// As [`output_size`](Self::output_size).
-    pub fn memory_needed(
-        &self,
-        _format: &FrameFormat,
-        _size: Size,
-        _target: Target,
-    ) -> Result<u64> {
-        todo!()
+    pub fn memory_needed(&self, format: &FrameFormat, size: Size, target: Target) -> Result<u64> {
+        let output = self.output_size(size, target)?;
+        match &self.grade {
+            Grade::Compact(model) => {
+                let request = StripRequest {
+                    model,
+                    format,
+                    input: size,
+                    output,
+                    steps: self.default_steps(),
+                };
+                Ok(StripPlan::new(request, COMFORTABLE).bytes())
+            }
+        }
     }
 }
+
+/// Number of evaluations and whether the settings are possible at all.
+pub(crate) fn resolve_steps(enhancer: &Enhancer, options: &EnhanceOptions) -> Result<usize> {
+    options.check()?;
+    Ok(match options.steps {
+        0 => enhancer.default_steps(),
+        steps => steps,
+    })
+}
+
+/// The plan for the memory that there is, with a warning where it is a slow one.
+///
+/// # Errors
+/// [`Error::Memory`] when even the smallest strips need more.
+pub(crate) fn plan_strips(request: StripRequest<'_>, progress: &Progress) -> Result<StripPlan> {
+    plan_within(request, memory::available(), progress)
+}
+
+fn plan_within(
+    request: StripRequest<'_>,
+    available: Option<u64>,
+    progress: &Progress,
+) -> Result<StripPlan> {
+    let plan = StripPlan::new(request, COMFORTABLE);
+    // What is left stays for the rest of the pipeline.
+    let Some(limit) = available.map(|bytes| bytes / 4 * 3) else {
+        return Ok(plan);
+    };
+    if plan.bytes() <= limit {
+        return Ok(plan);
+    }
+    let smaller = StripPlan::new(request, limit);
+    let mib = |bytes: u64| bytes >> 20;
+    if smaller.bytes() > limit {
+        return Err(Error::Memory {
+            what: format!("enhancing {} to {}", request.input, request.output),
+            needed_mib: mib(smaller.bytes()),
+            available_mib: mib(limit),
+            hint: "choose a smaller target size or close other programs".to_owned(),
+        });
+    }
+    progress.emit(Event::Warning(format!(
+        "{} MiB of memory are too few to work on whole frames ({} MiB): working in {} strips, which is slower",
+        mib(limit),
+        mib(plan.bytes()),
+        smaller.strips()
+    )));
+    Ok(smaller)
+}
+
+fn load_compact(model: &str, runtime: &Runtime) -> Result<Arc<CompactModel>> {
+    let not_found = |hint: String| Error::ModelNotFound {
+        name: model.to_owned(),
+        hint,
+    };
+    let on_cpu = || match runtime.spec() {
+        DeviceSpec::Cpu => Ok(()),
+        other => Err(Error::Device {
+            device: other.to_string(),
+            hint: format!("the model {model} has kernels for the cpu only; use device=cpu"),
+        }),
+    };
+    if let Some(builtin) = builtin::enhancer(model) {
+        on_cpu()?;
+        return registry::shared(Source::Builtin(builtin.name), runtime, || {
+            CompactModel::from_bytes(builtin.bytes, Path::new(builtin.name), runtime.dtype())
+        });
+    }
+    let path = Path::new(model);
+    if path.is_dir() {
+        return Err(not_found(
+            "this is a folder; give the .safetensors file of a compact model, builtin or builtin:live".to_owned(),
+        ));
+    }
+    if !path.exists() {
+        let names: Vec<&str> = builtin::ENHANCERS.iter().map(|model| model.name).collect();
+        return Err(not_found(if names.is_empty() {
+            "there is no such file, and this build has no models inside (feature `builtin`)"
+                .to_owned()
+        } else {
+            format!(
+                "there is no such file; built in are {}. Other compact models are given by the path of their .safetensors                  file",
+                names.join(" and ")
+            )
+        }));
+    }
+    on_cpu()?;
+    registry::shared(Source::path(path)?, runtime, || {
+        CompactModel::open(path, runtime.dtype())
+    })
+}
+
+#[cfg(test)]
+mod tests;

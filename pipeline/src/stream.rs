@@ -1,12 +1,24 @@
 //! Frames in, frames out: any length in bounded memory.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod compact;
+mod plain;
+#[cfg(test)]
+mod tests;
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::compact::CompactSession;
+use self::plain::PlainSession;
+pub use self::plain::plain_resize;
 use crate::clip::{Frame, FrameFormat, Size};
-use crate::error::Result;
-use crate::progress::Progress;
-use crate::stage2::{EnhanceOptions, Enhancer};
+use crate::error::{Error, Result};
+use crate::progress::{Event, Progress};
+use crate::stage2::{EnhanceOptions, Enhancer, Grade};
+
+/// Name of the step in progress events; its unit is a frame.
+const STEP: &str = "enhance";
 
 /// What a stream has done so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,50 +35,138 @@ pub struct StreamStats {
     pub peak_memory: u64,
 }
 
+/// What one grade of model does with the frames of a stream.
+///
+/// Frames stay inside until they are finished; an error loses none of them.
+trait Session: Send + std::fmt::Debug {
+    /// Takes settings for the frames that are not yet begun.
+    fn set_options(&mut self, options: &EnhanceOptions, progress: &Progress) -> Result<()>;
+
+    /// Takes the next frame of the stream.
+    fn push(&mut self, frame: Frame);
+
+    /// The next finished frame in order; none when frames after it must be seen first, unless this is the `end`.
+    fn next(&mut self, end: bool, progress: &Progress) -> Result<Option<Frame>>;
+
+    /// Forgets all frames.
+    fn reset(&mut self);
+
+    /// Function evaluations done, and the time spent in them.
+    fn evaluations(&self) -> (u64, Duration);
+
+    /// Planned memory in bytes.
+    fn memory(&self) -> u64;
+}
+
 /// Enhances frames one after another. Each frame carries a token `T` (timestamps, metadata) that comes back with it.
 ///
-/// N frames in are N frames out, in order. A scene cut is found by itself; frames never mix across it.
+/// N frames in are N frames out, in order. A scene cut is found by itself; frames never mix across it. An error loses
+/// no frame: those finished before it come with the next call, the others are tried again.
 #[derive(Debug)]
 pub struct EnhanceStream<T> {
-    _token: std::marker::PhantomData<T>,
+    enhancer: Arc<Enhancer>,
+    format: FrameFormat,
+    size: Size,
+    output: Size,
+    progress: Progress,
+    session: Box<dyn Session>,
+    tokens: VecDeque<T>,
+    finished: Vec<(Frame, T)>,
+    started: bool,
+    frames: u64,
+    busy: Duration,
+    peak_memory: u64,
 }
 
 impl<T: Send> EnhanceStream<T> {
     /// A stream for frames of `format` and `size`.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for impossible sizes or settings, [`Error::Memory`](crate::Error::Memory)
-    /// when even the smallest tiles would not fit.
+    /// [`Error::Invalid`] for impossible sizes or settings, [`Error::Memory`] when even the smallest strips would not
+    /// fit.
     pub fn new(
-        _enhancer: Arc<Enhancer>,
-        _format: FrameFormat,
-        _size: Size,
-        _options: EnhanceOptions,
-        _progress: Progress,
+        enhancer: Arc<Enhancer>,
+        format: FrameFormat,
+        size: Size,
+        options: EnhanceOptions,
+        progress: Progress,
     ) -> Result<Self> {
-        todo!()
+        let output = enhancer.output_size(size, options.target)?;
+        let mut session: Box<dyn Session> = if Enhancer::enlarges(size, output) {
+            match enhancer.grade() {
+                Grade::Compact(model) => Box::new(CompactSession::new(
+                    enhancer.clone(),
+                    model.clone(),
+                    format,
+                    size,
+                    output,
+                )),
+            }
+        } else {
+            Box::new(PlainSession::new(output))
+        };
+        session.set_options(&options, &progress)?;
+        let peak_memory = session.memory();
+        Ok(Self {
+            enhancer,
+            format,
+            size,
+            output,
+            progress,
+            session,
+            tokens: VecDeque::new(),
+            finished: Vec::new(),
+            started: false,
+            frames: 0,
+            busy: Duration::ZERO,
+            peak_memory,
+        })
     }
 
     /// Size of the frames that come out.
     pub fn output_size(&self) -> Size {
-        todo!()
+        self.output
     }
 
     /// Settings for the windows that start after this call; the target stays as it was.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for impossible settings; the old ones stay.
-    pub fn set_options(&mut self, _options: EnhanceOptions) -> Result<()> {
-        todo!()
+    /// [`Error::Invalid`] for impossible settings, [`Error::Memory`] for ones that need too much; the old ones stay.
+    pub fn set_options(&mut self, options: EnhanceOptions) -> Result<()> {
+        self.session.set_options(&options, &self.progress)?;
+        self.peak_memory = self.peak_memory.max(self.session.memory());
+        Ok(())
     }
 
     /// Takes a frame and returns those that are finished by it (none or more).
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) when format or size differ from the stream's,
-    /// [`Error::Cancelled`](crate::Error::Cancelled) once the token is triggered.
-    pub fn push(&mut self, _frame: Frame, _token: T) -> Result<Vec<(Frame, T)>> {
-        todo!()
+    /// [`Error::Invalid`] when format or size differ from the stream's (the frame is not taken),
+    /// [`Error::Cancelled`] once the token is triggered.
+    pub fn push(&mut self, frame: Frame, token: T) -> Result<Vec<(Frame, T)>> {
+        if *frame.format() != self.format || frame.size() != self.size {
+            return Err(Error::invalid(format!(
+                "a frame of {} {:?} in a stream of {} {:?}",
+                frame.size(),
+                frame.format(),
+                self.size,
+                self.format
+            )));
+        }
+        if !std::mem::replace(&mut self.started, true) {
+            self.progress.emit(Event::Started {
+                step: STEP,
+                total: None,
+            });
+        }
+        self.tokens.push_back(token);
+        let start = Instant::now();
+        let Self {
+            enhancer, session, ..
+        } = self;
+        enhancer.runtime().install(|| session.push(frame));
+        self.busy += start.elapsed();
+        self.work(false)
     }
 
     /// Finishes all frames that are still inside; the stream is then as new.
@@ -74,24 +174,58 @@ impl<T: Send> EnhanceStream<T> {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn drain(&mut self) -> Result<Vec<(Frame, T)>> {
-        todo!()
+        let frames = self.work(true)?;
+        self.session.reset();
+        if std::mem::take(&mut self.started) {
+            self.progress.emit(Event::Finished { step: STEP });
+        }
+        Ok(frames)
     }
 
     /// Forgets all frames that are still inside.
     pub fn reset(&mut self) {
-        todo!()
+        self.session.reset();
+        self.tokens.clear();
+        self.finished.clear();
     }
 
     /// What was done so far.
     pub fn stats(&self) -> StreamStats {
-        todo!()
+        let (evaluations, evaluating) = self.session.evaluations();
+        StreamStats {
+            frames: self.frames,
+            busy: self.busy,
+            evaluations,
+            evaluating,
+            peak_memory: self.peak_memory,
+        }
     }
-}
 
-/// Enlarges one frame without a model: an antialiased Lanczos resize with the frame's own chroma siting.
-///
-/// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) for an empty size.
-pub fn plain_resize(_frame: &Frame, _size: Size) -> Result<Frame> {
-    todo!()
+    /// Finishes what can be finished.
+    fn work(&mut self, end: bool) -> Result<Vec<(Frame, T)>> {
+        loop {
+            self.progress.check()?;
+            let start = Instant::now();
+            let Self {
+                enhancer,
+                session,
+                progress,
+                ..
+            } = self;
+            let next = enhancer.runtime().install(|| session.next(end, progress));
+            self.busy += start.elapsed();
+            let Some(frame) = next? else {
+                return Ok(std::mem::take(&mut self.finished));
+            };
+            // A session gives one frame for each that it took.
+            if let Some(token) = self.tokens.pop_front() {
+                self.finished.push((frame, token));
+                self.frames += 1;
+                self.progress.emit(Event::Advanced {
+                    step: STEP,
+                    done: self.frames,
+                });
+            }
+        }
+    }
 }
