@@ -1,0 +1,29 @@
+# `make demo` shows what the project does, `make test` whether it works. Both install what they need.
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo 'make demo    install, build, and enhance the clip in examples/media: demo/out.mp4, demo/side_by_side.png'
+	@echo 'make test    install what the tests need and run them all'
+	@echo 'make lint    formatting and clippy'
+	@echo 'make bench   speed of the enhancer on this machine'
+	@echo 'make clean   remove what was built'
+
+demo:
+	@scripts/demo.sh
+
+test:
+	@scripts/prepare.sh test
+	@scripts/test.sh
+
+lint:
+	@scripts/prepare.sh test
+	@scripts/prepare.sh lint
+	@scripts/lint.sh
+
+bench:
+	@scripts/prepare.sh build
+	@scripts/bench.sh
+
+clean:
+	rm -rf target build demo

@@ -1,0 +1,78 @@
+"""Tests of the model's fixed arithmetic and of the evaluator; `python -m unittest` runs them."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+import numpy as np
+import torch
+
+import evaluate
+import model
+
+
+class FixedArithmetic(unittest.TestCase):
+    def test_the_reference_keeps_flat_pictures_and_ramps(self):
+        flat = torch.full((1, 1, 6, 7), 0.25)
+        self.assertTrue(torch.allclose(model.reference_latent(flat), torch.tensor(0.25), atol=1e-6))
+        ramp = torch.arange(12.0).expand(1, 1, 8, 12)
+        large = torch.nn.functional.pixel_shuffle(model.reference_latent(ramp), model.FACTOR)
+        # Away from the edges, a cubic kernel follows a straight line: pixel x lies at (x + 0.5) / 4 - 0.5.
+        expected = (torch.arange(48.0) + 0.5) / 4 - 0.5
+        self.assertTrue(torch.allclose(large[0, 0, 16, 12:36], expected[12:36], atol=1e-5))
+
+    def test_the_time_grid_is_that_of_the_release(self):
+        expected = torch.tensor([0, 0.117647, 0.285714, 0.545455, 1])
+        self.assertTrue(torch.allclose(model.time_grid(4), expected, atol=1e-5))
+
+    def test_an_untrained_network_gives_the_reference(self):
+        net = model.Compact(channels=8, layers=2, frames=3, residual=True)
+        lr = torch.rand(1, 3, 5, 6) * 2 - 1
+        plain = torch.nn.functional.pixel_shuffle(model.reference_latent(lr[:, 1:2]), model.FACTOR)
+        self.assertTrue(torch.allclose(model.sample(net, lr, steps=3), plain, atol=1e-6))
+
+
+class Table(unittest.TestCase):
+    def test_mean_and_median_are_of_each_input_alone(self):
+        rows = []
+        for clip, gains in (("a", (1, 10)), ("b", (2, 20)), ("c", (6, 60))):
+            for name, gain in zip(evaluate.INPUTS, gains):
+                row = dict(clip=clip, width=8, height=8, input=name, seconds_per_frame=0)
+                row.update(lanczos_psnr=30, psnr=30 + gain, psnr_gain=gain)
+                row.update(lanczos_vmaf=50, vmaf=50 + gain, vmaf_gain=gain)
+                rows.append(row)
+        text = evaluate.table(rows)
+        self.assertIn("| **mean** | | clean | | | **+3.00** |", text)
+        self.assertIn("| **median** | | clean | | | **+2.00** |", text)
+        self.assertIn("| **mean** | | crf28 | | | **+30.00** |", text)
+        self.assertEqual(len(text.splitlines()), 2 + 6 + 4)
+
+
+@unittest.skipUnless(shutil.which("ffmpeg"), "no ffmpeg")
+class Preparation(unittest.TestCase):
+    def test_sizes_and_counts(self):
+        with tempfile.TemporaryDirectory() as folder:
+            clip = f"{folder}/clip.mkv"
+            source = "testsrc2=size=101x70:rate=10:duration=1"
+            make = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-c:v", "ffv1", clip]
+            subprocess.run(make, check=True, stdin=subprocess.DEVNULL)
+            self.assertEqual(evaluate.prepare(clip, folder, 4, 2), (96, 64, 4))
+            frame = 96 * 64 * 3 // 2
+            for name, size in (("original", frame), ("clean", frame // 16), ("crf28", frame // 16)):
+                self.assertEqual(len(np.fromfile(f"{folder}/{name}.yuv", np.uint8)), 4 * size, name)
+            for name in evaluate.INPUTS:
+                self.assertEqual(len(np.fromfile(f"{folder}/{name}_lanczos.yuv", np.uint8)), 4 * frame)
+
+    def test_no_clips_is_an_error(self):
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = ["evaluate.py", folder, "--gst", "identity"]
+            with mock.patch.object(sys, "argv", arguments), self.assertRaises(SystemExit) as ended:
+                evaluate.main()
+            self.assertIn("no clips", str(ended.exception))
+
+
+if __name__ == "__main__":
+    unittest.main()
