@@ -13,14 +13,21 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     upscale::register(plugin)
 }
 
-gst::plugin_define!(
-    flashvideo,
-    env!("CARGO_PKG_DESCRIPTION"),
-    plugin_init,
-    concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
-    "MPL",
-    env!("CARGO_PKG_NAME"),
-    env!("CARGO_PKG_NAME"),
-    env!("CARGO_PKG_REPOSITORY"),
-    env!("BUILD_REL_DATE")
-);
+#[allow(missing_docs)] // written by the macro
+mod definition {
+    use super::plugin_init;
+
+    gst::plugin_define!(
+        flashvideo,
+        env!("CARGO_PKG_DESCRIPTION"),
+        plugin_init,
+        concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+        "MPL",
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_REPOSITORY"),
+        env!("BUILD_REL_DATE")
+    );
+}
+
+pub use definition::plugin_register_static;

@@ -4,8 +4,7 @@
 //! Only width and height change; every other field passes. Downstream may fix the output size, but its size is never
 //! mirrored into what the sink pad offers: a scaler before this element would otherwise do the enlarging.
 
-use gst::prelude::*;
-use gst_video::{VideoCapsBuilder, VideoFormat, VideoInfo, VideoInterlaceMode};
+use gst_video::{VideoCapsBuilder, VideoColorMatrix, VideoFormat, VideoInfo, VideoInterlaceMode};
 use once_cell::sync::Lazy;
 
 use super::settings::MAX_SCALE;
@@ -64,7 +63,8 @@ pub(super) fn accepts(caps: &gst::Caps) -> bool {
 
 /// Checks input caps that were set on the sink pad.
 pub(super) fn parse_input(caps: &gst::CapsRef) -> Result<VideoInfo, String> {
-    let info = VideoInfo::from_caps(caps).map_err(|_| format!("caps {caps} do not describe raw video"))?;
+    let info =
+        VideoInfo::from_caps(caps).map_err(|_| format!("caps {caps} do not describe raw video"))?;
     if info.interlace_mode() != VideoInterlaceMode::Progressive {
         return Err(format!(
             "the video is interlaced ({}); put `deinterlace` before flashupscale",
@@ -109,7 +109,11 @@ pub(super) fn sink_offer(downstream: Option<&gst::Caps>, filter: Option<&gst::Ca
 }
 
 /// What the source pad offers, given what upstream can send: the scaled size first, then all sizes that can be made.
-pub(super) fn src_offer(upstream: Option<&gst::Caps>, scale: f64, filter: Option<&gst::Caps>) -> gst::Caps {
+pub(super) fn src_offer(
+    upstream: Option<&gst::Caps>,
+    scale: f64,
+    filter: Option<&gst::Caps>,
+) -> gst::Caps {
     let caps = match upstream {
         Some(upstream) => enlarged(
             &upstream.intersect_with_mode(&TEMPLATE, gst::CapsIntersectMode::First),
@@ -141,7 +145,10 @@ fn bounds(structure: &gst::StructureRef, field: &str) -> (i32, i32) {
         (range.min(), range.max())
     } else if let Ok(list) = structure.get::<gst::List>(field) {
         let sides = || list.iter().filter_map(|v| v.get::<i32>().ok());
-        (sides().min().unwrap_or(1), sides().max().unwrap_or(MAX_SIDE))
+        (
+            sides().min().unwrap_or(1),
+            sides().max().unwrap_or(MAX_SIDE),
+        )
     } else {
         (1, MAX_SIDE)
     }
@@ -160,7 +167,9 @@ fn enlarged(caps: &gst::Caps, scale: f64) -> gst::Caps {
             let mut structure = structure.to_owned();
             structure.set("width", width);
             structure.set("height", height);
-            preferred.make_mut().append_structure_full(structure, Some(features.to_owned()));
+            preferred
+                .make_mut()
+                .append_structure_full(structure, Some(features.to_owned()));
         }
         let mut structure = structure.to_owned();
         for (field, (low, high)) in [("width", width), ("height", height)] {
@@ -171,7 +180,9 @@ fn enlarged(caps: &gst::Caps, scale: f64) -> gst::Caps {
                 structure.set(field, low);
             }
         }
-        possible.make_mut().append_structure_full(structure, Some(features.to_owned()));
+        possible
+            .make_mut()
+            .append_structure_full(structure, Some(features.to_owned()));
     }
     preferred.make_mut().append(possible);
     preferred
@@ -180,9 +191,13 @@ fn enlarged(caps: &gst::Caps, scale: f64) -> gst::Caps {
 /// Input caps with the colorimetry spelled out where it was only implied: what is implied depends on the size.
 fn with_explicit_colorimetry(caps: &gst::CapsRef, info: &VideoInfo) -> gst::Caps {
     let mut caps = caps.to_owned();
-    for structure in caps.make_mut().iter_mut() {
-        if !structure.has_field("colorimetry") && !info.format_info().is_rgb() {
-            structure.set("colorimetry", info.colorimetry().to_str());
+    let colorimetry = info.colorimetry();
+    // R, G and B imply nothing that depends on the size.
+    if !info.format_info().is_rgb() && colorimetry.matrix() != VideoColorMatrix::Unknown {
+        for structure in caps.make_mut().iter_mut() {
+            if !structure.has_field("colorimetry") {
+                structure.set("colorimetry", colorimetry.to_string());
+            }
         }
     }
     caps
@@ -192,7 +207,11 @@ fn with_explicit_colorimetry(caps: &gst::CapsRef, info: &VideoInfo) -> gst::Caps
 ///
 /// # Errors
 /// What was asked for and what would be possible, when there is no common size.
-pub(super) fn choose_output(caps: &gst::CapsRef, downstream: &gst::Caps, scale: f64) -> Result<gst::Caps, String> {
+pub(super) fn choose_output(
+    caps: &gst::CapsRef,
+    downstream: &gst::Caps,
+    scale: f64,
+) -> Result<gst::Caps, String> {
     let info = parse_input(caps)?;
     let (width, height) = (info.width() as i32, info.height() as i32);
     let fixed = with_explicit_colorimetry(caps, &info);
@@ -206,7 +225,8 @@ pub(super) fn choose_output(caps: &gst::CapsRef, downstream: &gst::Caps, scale: 
             scaled(height, MAX_SCALE).unwrap_or(MAX_SIDE)
         ));
     };
-    let (Some(wanted_width), Some(wanted_height)) = (scaled(width, scale), scaled(height, scale)) else {
+    let (Some(wanted_width), Some(wanted_height)) = (scaled(width, scale), scaled(height, scale))
+    else {
         if structure.get::<i32>("width").is_ok() && structure.get::<i32>("height").is_ok() {
             return Ok(fixate(structure));
         }

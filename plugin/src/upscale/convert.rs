@@ -55,7 +55,10 @@ fn siting(site: VideoChromaSite) -> (Siting, Siting) {
     if site.is_empty() {
         (Siting::Cosited, Siting::Centre)
     } else {
-        (axis(VideoChromaSite::H_COSITED), axis(VideoChromaSite::V_COSITED))
+        (
+            axis(VideoChromaSite::H_COSITED),
+            axis(VideoChromaSite::V_COSITED),
+        )
     }
 }
 
@@ -85,14 +88,20 @@ impl Component {
             .ok_or_else(|| format!("plane {plane} has no forward stride"))?;
         let step = usize::try_from(info.comp_pstride(index)).unwrap_or(0);
         if step == 0 {
-            return Err(format!("format {} has no fixed pixel stride", info.format()));
+            return Err(format!(
+                "format {} has no fixed pixel stride",
+                info.format()
+            ));
         }
         Ok(Self {
             plane,
             offset: info.comp_poffset(index) as usize,
             step,
             stride,
-            size: Size::new(info.comp_width(index) as usize, info.comp_height(index) as usize),
+            size: Size::new(
+                info.comp_width(index) as usize,
+                info.comp_height(index) as usize,
+            ),
             shift: format.shift().get(usize::from(index)).copied().unwrap_or(0),
         })
     }
@@ -155,7 +164,9 @@ impl Component {
                 for (row, values) in rows.zip(samples.chunks(width)) {
                     let row = row.get_mut(self.offset..)?;
                     for (pixel, value) in row.chunks_mut(self.step).zip(values) {
-                        pixel.get_mut(..2)?.copy_from_slice(&(value << self.shift).to_le_bytes());
+                        pixel
+                            .get_mut(..2)?
+                            .copy_from_slice(&(value << self.shift).to_le_bytes());
                     }
                 }
             }
@@ -180,7 +191,11 @@ fn interleave<const STEP: usize>(row: &mut [u8], values: &[u8]) {
 ///
 /// # Errors
 /// When the buffer does not hold the picture that the caps promise.
-pub(super) fn read(buffer: &gst::BufferRef, info: &VideoInfo, format: FrameFormat) -> Result<Frame, String> {
+pub(super) fn read(
+    buffer: &gst::BufferRef,
+    info: &VideoInfo,
+    format: FrameFormat,
+) -> Result<Frame, String> {
     let mismatch = || {
         format!(
             "a buffer of {} bytes does not hold a {}x{} picture of format {}",
@@ -191,7 +206,9 @@ pub(super) fn read(buffer: &gst::BufferRef, info: &VideoInfo, format: FrameForma
         )
     };
     let picture = VideoFrameRef::from_buffer_ref_readable(buffer, info).map_err(|_| mismatch())?;
-    if (picture.width(), picture.height(), picture.format()) != (info.width(), info.height(), info.format()) {
+    if (picture.width(), picture.height(), picture.format())
+        != (info.width(), info.height(), info.format())
+    {
         return Err(format!(
             "the buffer's video meta says {}x{} {}, the caps say {}x{} {}",
             picture.width(),
@@ -205,7 +222,9 @@ pub(super) fn read(buffer: &gst::BufferRef, info: &VideoInfo, format: FrameForma
     let planes = (0..format.plane_count() as u8)
         .map(|index| {
             let component = Component::new(info, picture.plane_stride(), index)?;
-            let data = picture.plane_data(component.plane).map_err(|_| mismatch())?;
+            let data = picture
+                .plane_data(component.plane)
+                .map_err(|_| mismatch())?;
             component.read(data, format.depth).ok_or_else(mismatch)
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -217,19 +236,34 @@ pub(super) fn read(buffer: &gst::BufferRef, info: &VideoInfo, format: FrameForma
 ///
 /// # Errors
 /// When the buffer cannot take it.
-pub(super) fn write(frame: &Frame, buffer: &mut gst::BufferRef, info: &VideoInfo) -> Result<(), String> {
+pub(super) fn write(
+    frame: &Frame,
+    buffer: &mut gst::BufferRef,
+    info: &VideoInfo,
+) -> Result<(), String> {
     let bytes = buffer.size();
-    let mismatch = || format!("a {} frame does not fit a buffer of {bytes} bytes", frame.size());
-    let mut picture = VideoFrameRef::from_buffer_ref_writable(buffer, info).map_err(|_| mismatch())?;
+    let mismatch = || {
+        format!(
+            "a {} frame does not fit a buffer of {bytes} bytes",
+            frame.size()
+        )
+    };
+    let mut picture =
+        VideoFrameRef::from_buffer_ref_writable(buffer, info).map_err(|_| mismatch())?;
     let format = info.format_info();
     let pads_pixels = format.is_rgb() && !format.has_alpha() && info.comp_pstride(0) == 4;
     if pads_pixels {
         // The fourth byte of RGBx and its kin reads as opaque.
-        picture.plane_data_mut(0).map_err(|_| mismatch())?.fill(0xff);
+        picture
+            .plane_data_mut(0)
+            .map_err(|_| mismatch())?
+            .fill(0xff);
     }
     for (index, samples) in frame.planes().iter().enumerate() {
         let component = Component::new(info, picture.plane_stride(), index as u8)?;
-        let data = picture.plane_data_mut(component.plane).map_err(|_| mismatch())?;
+        let data = picture
+            .plane_data_mut(component.plane)
+            .map_err(|_| mismatch())?;
         component.write(data, samples).ok_or_else(mismatch)?;
     }
     Ok(())

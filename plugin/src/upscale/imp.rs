@@ -20,7 +20,8 @@ use once_cell::sync::Lazy;
 use super::loader::ModelSlot;
 use super::run::{Leaving, Run, RunControl};
 use super::settings::{
-    DEFAULT_DEVICE, DEFAULT_SCALE, MAX_GUIDANCE_SCALE, MAX_SCALE, MAX_STEPS, MAX_THREADS, MODEL_DEFAULT, Settings,
+    DEFAULT_DEVICE, DEFAULT_SCALE, MAX_GUIDANCE_SCALE, MAX_SCALE, MAX_STEPS, MAX_THREADS,
+    MODEL_DEFAULT, Settings,
 };
 use super::stats::Stats;
 use super::{CAT, Preset, caps};
@@ -118,7 +119,11 @@ impl ObjectSubclass for FlashUpscale {
     type Interfaces = (gst::Preset,);
 
     fn with_class(klass: &Self::Class) -> Self {
-        let template = |name| klass.pad_template(name).expect("installed by pad_templates()");
+        let template = |name| {
+            klass
+                .pad_template(name)
+                .expect("installed by pad_templates()")
+        };
         let sinkpad = gst::Pad::builder_from_template(&template("sink"))
             .chain_function(|pad, parent, buffer| {
                 Self::catch_panic_pad_function(
@@ -138,7 +143,12 @@ impl ObjectSubclass for FlashUpscale {
             .activatemode_function(|pad, parent, mode, active| {
                 Self::catch_panic_pad_function(
                     parent,
-                    || Err(gst::loggable_error!(CAT, "panic while activating the source pad")),
+                    || {
+                        Err(gst::loggable_error!(
+                            CAT,
+                            "panic while activating the source pad"
+                        ))
+                    },
                     |imp| imp.src_activatemode(pad, mode, active),
                 )
             })
@@ -164,8 +174,12 @@ impl ObjectImpl for FlashUpscale {
     fn constructed(&self) {
         self.parent_constructed();
         let element = self.obj();
-        element.add_pad(&self.sinkpad).expect("the element has no pads yet");
-        element.add_pad(&self.srcpad).expect("the element has no source pad yet");
+        element
+            .add_pad(&self.sinkpad)
+            .expect("the element has no pads yet");
+        element
+            .add_pad(&self.srcpad)
+            .expect("the element has no source pad yet");
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
@@ -335,18 +349,24 @@ impl ElementImpl for FlashUpscale {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
-            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
-                .into_iter()
-                .map(|(name, direction)| {
-                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps::TEMPLATE)
-                        .expect("name and caps are valid")
-                })
-                .collect()
+            [
+                ("sink", gst::PadDirection::Sink),
+                ("src", gst::PadDirection::Src),
+            ]
+            .into_iter()
+            .map(|(name, direction)| {
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps::TEMPLATE)
+                    .expect("name and caps are valid")
+            })
+            .collect()
         });
         &TEMPLATES
     }
 
-    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         gst::debug!(CAT, imp = self, "changing state {transition:?}");
         match transition {
             gst::StateChange::NullToReady => {

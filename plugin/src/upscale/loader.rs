@@ -7,7 +7,6 @@ use std::thread;
 use crossbeam::channel::{Receiver, bounded};
 use crossbeam::select;
 use flashvideo::{CancelToken, Enhancer, Runtime};
-use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::CAT;
@@ -49,7 +48,9 @@ impl Load {
 
 impl ModelSlot {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Load>> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Asks a running load to stop.
@@ -87,7 +88,11 @@ impl FlashUpscale {
     /// Starts loading `request`, unless that is what is loaded or being loaded.
     ///
     /// `retry` tries a failed load again.
-    pub(super) fn start_loading(&self, request: &ModelRequest, retry: bool) -> Result<(), gst::ErrorMessage> {
+    pub(super) fn start_loading(
+        &self,
+        request: &ModelRequest,
+        retry: bool,
+    ) -> Result<(), gst::ErrorMessage> {
         let replaced = {
             let mut slot = self.model.lock();
             if let Some(load) = &*slot
@@ -109,21 +114,29 @@ impl FlashUpscale {
         let (done_tx, done) = bounded::<Never>(0);
         let cancel = CancelToken::new();
         let outcome = Arc::new(OnceLock::new());
-        let thread = thread::Builder::new().name("flashupscale:load".to_owned()).spawn({
-            let (request, cancel, outcome) = (request.clone(), cancel.clone(), outcome.clone());
-            let weak = self.obj().downgrade();
-            move || {
-                // Last to be dropped: whoever waits for it may rely on everything else being gone.
-                let _done = done_tx;
-                let Some(element) = weak.upgrade() else { return };
-                let model = element
-                    .imp()
-                    .catch_panic(|| None, |imp| imp.load_model(&request, &cancel));
-                let _ = outcome.set(model);
-            }
-        });
-        let thread =
-            thread.map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ["cannot start a thread for loading: {e}"]))?;
+        let thread = thread::Builder::new()
+            .name("flashupscale:load".to_owned())
+            .spawn({
+                let (request, cancel, outcome) = (request.clone(), cancel.clone(), outcome.clone());
+                let weak = self.obj().downgrade();
+                move || {
+                    // Last to be dropped: whoever waits for it may rely on everything else being gone.
+                    let _done = done_tx;
+                    let Some(element) = weak.upgrade() else {
+                        return;
+                    };
+                    let model = element
+                        .imp()
+                        .catch_panic(|| None, |imp| imp.load_model(&request, &cancel));
+                    let _ = outcome.set(model);
+                }
+            });
+        let thread = thread.map_err(|e| {
+            gst::error_msg!(
+                gst::ResourceError::Failed,
+                ["cannot start a thread for loading: {e}"]
+            )
+        })?;
         Ok(Load {
             request,
             cancel,
@@ -136,7 +149,12 @@ impl FlashUpscale {
     /// Runs on the loader's thread; failures are posted here.
     fn load_model(&self, request: &ModelRequest, cancel: &CancelToken) -> Option<Arc<Enhancer>> {
         let name = &request.model;
-        gst::info!(CAT, imp = self, "loading model {name} on {}", request.device);
+        gst::info!(
+            CAT,
+            imp = self,
+            "loading model {name} on {}",
+            request.device
+        );
         self.post_progress(
             gst::ProgressType::Start,
             PROGRESS_CODE,
@@ -178,7 +196,11 @@ impl FlashUpscale {
     ///
     /// # Errors
     /// The flow to return. What happened is on the bus already.
-    pub(super) fn wait_for_model(&self, request: &ModelRequest, run: &Run) -> Result<Arc<Enhancer>, gst::FlowError> {
+    pub(super) fn wait_for_model(
+        &self,
+        request: &ModelRequest,
+        run: &Run,
+    ) -> Result<Arc<Enhancer>, gst::FlowError> {
         if let Err(message) = self.start_loading(request, false) {
             self.post_error_message(message);
             return Err(gst::FlowError::Error);

@@ -31,7 +31,11 @@ impl Output {
     ///
     /// # Errors
     /// When not even our own pool can be activated: there is no memory.
-    pub fn decide(pad: &gst::Pad, caps: &gst::Caps, info: VideoInfo) -> Result<Self, glib::BoolError> {
+    pub fn decide(
+        pad: &gst::Pad,
+        caps: &gst::Caps,
+        info: VideoInfo,
+    ) -> Result<Self, glib::BoolError> {
         let mut query = gst::query::Allocation::new(Some(caps), true);
         // Without an answer the query is empty and all defaults apply.
         let _ = pad.peer_query(&mut query);
@@ -49,7 +53,9 @@ impl Output {
         };
         for (pool, size, min, max) in query.allocation_pools() {
             if let Some(pool) = pool
-                && wishes.activate(&pool, caps, size.max(info.size() as u32), min, max).is_ok()
+                && wishes
+                    .activate(&pool, caps, size.max(info.size() as u32), min, max)
+                    .is_ok()
             {
                 return Ok(Self { pool, info });
             }
@@ -75,7 +81,10 @@ impl Output {
         input_info: &VideoInfo,
     ) -> Result<gst::Buffer, (gst::FlowError, Option<String>)> {
         let failed = |text: String| (gst::FlowError::Error, Some(text));
-        let mut buffer = self.pool.acquire_buffer(None).map_err(|flow| (flow, None))?;
+        let mut buffer = self
+            .pool
+            .acquire_buffer(None)
+            .map_err(|flow| (flow, None))?;
         let writable = buffer.make_mut();
         ticket
             .apply(writable, input_info, &self.info)

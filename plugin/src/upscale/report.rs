@@ -13,7 +13,9 @@ impl FlashUpscale {
     pub(super) fn post_failure(&self, error: &Error) {
         let message = match error {
             Error::Cancelled => return,
-            Error::ModelNotFound { .. } => gst::error_msg!(gst::ResourceError::NotFound, ["{error}"]),
+            Error::ModelNotFound { .. } => {
+                gst::error_msg!(gst::ResourceError::NotFound, ["{error}"])
+            }
             Error::Checkpoint { .. } => gst::error_msg!(gst::ResourceError::Read, ["{error}"]),
             Error::Io { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ["{error}"]),
             Error::Device { .. } => gst::error_msg!(gst::ResourceError::Settings, ["{error}"]),
@@ -44,7 +46,9 @@ impl FlashUpscale {
     pub(super) fn progress(&self, cancel: flashvideo::CancelToken) -> Progress {
         let weak = self.obj().downgrade();
         Progress::new(cancel, move |event| {
-            let Some(element) = weak.upgrade() else { return };
+            let Some(element) = weak.upgrade() else {
+                return;
+            };
             match event {
                 Event::Warning(text) => {
                     gst::element_warning!(element, gst::ResourceError::Settings, ["{text}"]);

@@ -121,7 +121,9 @@ impl FlashUpscale {
     pub(super) fn start_run(&self) {
         let (control, run) = new_run(self.sinkpad.current_caps());
         let mut state = self.state();
-        let Some(worker) = state.worker.clone() else { return };
+        let Some(worker) = state.worker.clone() else {
+            return;
+        };
         state.flow = Ok(gst::FlowSuccess::Ok);
         state.eos = false;
         state.run = Some(control);

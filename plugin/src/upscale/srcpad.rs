@@ -28,9 +28,10 @@ impl FlashUpscale {
             let weak = self.obj().downgrade();
             pad.start_task(move || {
                 if let Some(element) = weak.upgrade() {
-                    element
-                        .imp()
-                        .catch_panic(|| element.imp().worker_panicked(), |imp| worker.iterate(imp));
+                    element.imp().catch_panic(
+                        || element.imp().worker_panicked(),
+                        |imp| worker.iterate(imp),
+                    );
                 }
             })
             .map_err(|e| gst::loggable_error!(CAT, "cannot start the source pad's task: {e}"))
@@ -46,10 +47,15 @@ impl FlashUpscale {
         }
     }
 
-    /// The panic is on the bus; the run it happened in is over.
+    /// The panic is on the bus; the run it happened in is over and there will be no other.
     fn worker_panicked(&self) {
         let pool = self.stop_run();
-        self.state().flow = Err(gst::FlowError::Error);
+        {
+            let mut state = self.state();
+            state.worker = None;
+            state.flow = Err(gst::FlowError::Error);
+        }
+        let _ = self.srcpad.pause_task();
         if let Some(pool) = pool {
             pool.set_flushing(true);
         }
@@ -84,7 +90,11 @@ impl FlashUpscale {
                     min += own_min;
                     max = max.opt_add(own_max);
                 }
-                gst::debug!(CAT, obj = pad, "latency: live {live}, min {min}, max {max:?}");
+                gst::debug!(
+                    CAT,
+                    obj = pad,
+                    "latency: live {live}, min {min}, max {max:?}"
+                );
                 q.set(live, min, max);
                 true
             }

@@ -21,11 +21,10 @@ pub(super) struct Stats {
 }
 
 impl Stats {
-    /// The stream that follows uses this model and these settings.
-    pub fn begin_stream(&mut self, model: &str, steps: usize) {
+    /// The stream that follows uses this model.
+    pub fn begin_stream(&mut self, model: &str) {
         self.end_stream();
         self.model = model.to_owned();
-        self.steps = steps as u32;
     }
 
     /// The current stream is over.
@@ -36,7 +35,7 @@ impl Stats {
         self.past.peak_memory = self.past.peak_memory.max(current.peak_memory);
     }
 
-    /// State of the current stream.
+    /// State of the current stream, and the evaluations it makes per window.
     pub fn update_stream(&mut self, stats: StreamStats, steps: usize) {
         self.current = stats;
         self.steps = steps as u32;
@@ -100,9 +99,9 @@ mod tests {
             peak_memory,
             ..StreamStats::default()
         };
-        stats.begin_stream("first", 4);
+        stats.begin_stream("first");
         stats.update_stream(stream(3, 30, 7), 4);
-        stats.begin_stream("second", 1);
+        stats.begin_stream("second");
         stats.update_stream(stream(1, 30, 5), 1);
         stats.frame_started();
         stats.frame_finished();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! What travels with a frame through the model: timestamps, offsets, flags and metas of its input buffer.
 
-use gst::meta::{MetaTransformCopy, tags};
+use gst::meta::{MetaAPI, MetaTransformCopy, tags};
 use gst_video::VideoInfo;
 use gst_video::video_meta::{VideoMetaTransformScale, tags as video_tags};
 
@@ -14,7 +14,9 @@ impl Ticket {
         let mut kept = gst::Buffer::new();
         buffer.copy_into(
             kept.make_mut(),
-            gst::BufferCopyFlags::FLAGS | gst::BufferCopyFlags::TIMESTAMPS | gst::BufferCopyFlags::META,
+            gst::BufferCopyFlags::FLAGS
+                | gst::BufferCopyFlags::TIMESTAMPS
+                | gst::BufferCopyFlags::META,
             ..,
         )?;
         Ok(Self(kept))

@@ -32,6 +32,10 @@ pub(super) struct Worker {
     negotiated: Option<Negotiated>,
     stream: Option<EnhanceStream<Ticket>>,
     options: Option<EnhanceOptions>,
+    /// Frames that the current way of working has to see beyond a frame.
+    look_ahead: usize,
+    /// Function evaluations when nobody asks for a number of them.
+    default_steps: usize,
     segment: Option<gst::Segment>,
     /// Title of the stream from upstream's tags.
     title: Option<String>,
@@ -46,7 +50,6 @@ pub(super) struct Worker {
 /// What caps say about both sides.
 struct Negotiated {
     input_caps: gst::Caps,
-    output_caps: gst::Caps,
     input_info: VideoInfo,
     format: FrameFormat,
     output_size: Size,
@@ -63,6 +66,8 @@ impl Worker {
             negotiated: None,
             stream: None,
             options: None,
+            look_ahead: 0,
+            default_steps: 0,
             segment: None,
             title: None,
             told_about_prompt: false,
@@ -142,7 +147,12 @@ impl Worker {
             state.eos
         };
         gst::debug!(CAT, imp = imp, "flow is now {flow:?}");
-        if nobody_asks && matches!(flow, gst::FlowError::NotLinked | gst::FlowError::NotNegotiated) {
+        if nobody_asks
+            && matches!(
+                flow,
+                gst::FlowError::NotLinked | gst::FlowError::NotNegotiated
+            )
+        {
             gst::element_imp_error!(
                 imp,
                 gst::StreamError::Failed,
@@ -183,7 +193,11 @@ impl Worker {
                 return;
             }
             gst::EventView::Segment(segment) => {
-                if self.segment.as_ref().is_none_or(|old| changes(old, segment.segment())) {
+                if self
+                    .segment
+                    .as_ref()
+                    .is_none_or(|old| changes(old, segment.segment()))
+                {
                     self.drain(imp, run);
                 }
                 self.segment = Some(segment.segment().clone());
@@ -234,7 +248,11 @@ impl Worker {
             return;
         }
         let Some(negotiated) = &self.negotiated else {
-            gst::element_imp_error!(imp, gst::CoreError::Negotiation, ["a buffer arrived before caps"]);
+            gst::element_imp_error!(
+                imp,
+                gst::CoreError::Negotiation,
+                ["a buffer arrived before caps"]
+            );
             self.set_flow(imp, run, gst::FlowError::NotNegotiated);
             return;
         };
@@ -269,20 +287,36 @@ impl Worker {
     fn sync_controlled_properties(&self, imp: &FlashUpscale, buffer: &gst::BufferRef) {
         let element = imp.obj();
         if element.has_active_control_bindings()
-            && let Some(segment) = self.segment.as_ref().and_then(|s| s.downcast_ref::<gst::ClockTime>())
+            && let Some(segment) = self
+                .segment
+                .as_ref()
+                .and_then(|s| s.downcast_ref::<gst::ClockTime>())
             && let Some(time) = segment.to_stream_time(buffer.pts())
             && let Err(error) = element.sync_values(time)
         {
-            gst::warning!(CAT, imp = imp, "controlled properties keep their values: {error}");
+            gst::warning!(
+                CAT,
+                imp = imp,
+                "controlled properties keep their values: {error}"
+            );
         }
     }
 
     /// Bypass: a plain resize.
-    fn plain(&mut self, imp: &FlashUpscale, frame: Frame, ticket: Ticket) -> Result<Finished, Failure> {
-        let negotiated = self.negotiated.as_ref().ok_or(gst::FlowError::NotNegotiated)?;
+    fn plain(
+        &mut self,
+        imp: &FlashUpscale,
+        frame: Frame,
+        ticket: Ticket,
+    ) -> Result<Finished, Failure> {
+        let negotiated = self
+            .negotiated
+            .as_ref()
+            .ok_or(gst::FlowError::NotNegotiated)?;
         self.taken += 1;
         let resized = plain_resize(&frame, negotiated.output_size)?;
-        self.update_latency(imp, 0);
+        self.look_ahead = 0;
+        self.update_latency(imp);
         Ok(vec![(resized, ticket)])
     }
 
@@ -300,13 +334,22 @@ impl Worker {
         };
         self.taken += 1;
         let finished = stream.push(frame, ticket)?;
-        imp.stats().update_stream(stream.stats(), settings.steps());
+        let stats = stream.stats();
+        imp.stats().update_stream(stats, self.steps());
         Ok(finished)
     }
 
     /// Makes sure there is a stream with the current settings.
-    fn prepare_stream(&mut self, imp: &FlashUpscale, run: &Run, settings: &Settings) -> Result<(), Failure> {
-        let negotiated = self.negotiated.as_ref().ok_or(gst::FlowError::NotNegotiated)?;
+    fn prepare_stream(
+        &mut self,
+        imp: &FlashUpscale,
+        run: &Run,
+        settings: &Settings,
+    ) -> Result<(), Failure> {
+        let negotiated = self
+            .negotiated
+            .as_ref()
+            .ok_or(gst::FlowError::NotNegotiated)?;
         let options = settings.options(negotiated.output_size, self.title.as_deref());
         if let Some(stream) = &mut self.stream {
             if self.options.as_ref() != Some(&options) {
@@ -326,8 +369,9 @@ impl Worker {
             );
         }
         let info = &negotiated.input_info;
-        let look_ahead = model.look_ahead();
-        imp.stats().begin_stream(model.name(), settings.steps());
+        self.look_ahead = model.look_ahead();
+        self.default_steps = model.default_steps();
+        imp.stats().begin_stream(model.name());
         self.stream = Some(EnhanceStream::new(
             model,
             negotiated.format,
@@ -336,20 +380,30 @@ impl Worker {
             imp.progress(run.cancel().clone()),
         )?);
         self.options = Some(options);
-        self.update_latency(imp, look_ahead);
+        self.update_latency(imp);
         Ok(())
+    }
+
+    /// Function evaluations per window with the current options.
+    fn steps(&self) -> usize {
+        match &self.options {
+            Some(options) if options.steps > 0 => options.steps,
+            _ => self.default_steps,
+        }
     }
 
     /// A frame waits for those it looks ahead to, and has the time of one frame to be computed. As many more can wait
     /// as the channel holds.
-    fn update_latency(&self, imp: &FlashUpscale, look_ahead: usize) {
-        let Some(negotiated) = &self.negotiated else { return };
+    fn update_latency(&self, imp: &FlashUpscale) {
+        let Some(negotiated) = &self.negotiated else {
+            return;
+        };
         let fps = negotiated.input_info.fps();
         let frame = (fps.numer() > 0)
             .then(|| gst::ClockTime::SECOND.mul_div_round(fps.denom() as u64, fps.numer() as u64))
             .flatten()
             .unwrap_or(UNKNOWN_FRAME_DURATION);
-        let min = frame * (look_ahead as u64 + 1);
+        let min = frame * (self.look_ahead as u64 + 1);
         let latency = Some((min, min + frame * QUEUE_LENGTH as u64));
         let changed = {
             let mut state = imp.state();
@@ -369,8 +423,8 @@ impl Worker {
             if self.flow.is_ok() {
                 match stream.drain() {
                     Ok(finished) => {
-                        let steps = self.options.as_ref().map_or(0, |options| options.steps);
-                        imp.stats().update_stream(stream.stats(), steps);
+                        let stats = stream.stats();
+                        imp.stats().update_stream(stats, self.steps());
                         self.push(imp, run, finished);
                     }
                     Err(error) => self.fail(imp, run, &error),
@@ -390,7 +444,10 @@ impl Worker {
             if self.flow.is_ok()
                 && let Some(negotiated) = &self.negotiated
             {
-                match negotiated.output.finish(&frame, &ticket, &negotiated.input_info) {
+                match negotiated
+                    .output
+                    .finish(&frame, &ticket, &negotiated.input_info)
+                {
                     Ok(buffer) => {
                         gst::trace!(CAT, imp = imp, "pushing {buffer:?}");
                         imp.stats().frame_finished();
@@ -429,25 +486,39 @@ impl Worker {
             self.negotiated = None;
             self.drop_stream(imp);
             self.set_flow(imp, run, flow);
+        } else if self.flow.is_err() {
+            // New caps have mended it.
+            self.flow = Ok(gst::FlowSuccess::Ok);
+            let mut state = imp.state();
+            if !run.is_stopped() {
+                state.flow = self.flow;
+            }
         }
     }
 
     fn try_negotiate(&mut self, imp: &FlashUpscale) -> Result<(), gst::FlowError> {
-        let input_caps = self.input_caps.clone().ok_or(gst::FlowError::NotNegotiated)?;
-        let input_info = caps::parse_input(&input_caps).map_err(|_| gst::FlowError::NotNegotiated)?;
+        let input_caps = self
+            .input_caps
+            .clone()
+            .ok_or(gst::FlowError::NotNegotiated)?;
+        let input_info =
+            caps::parse_input(&input_caps).map_err(|_| gst::FlowError::NotNegotiated)?;
         let downstream = imp.srcpad.peer_query_caps(None);
         let scale = imp.settings().scale;
         let output_caps = caps::choose_output(&input_caps, &downstream, scale).map_err(|text| {
             gst::element_imp_error!(imp, gst::CoreError::Negotiation, ["{text}"]);
             gst::FlowError::NotNegotiated
         })?;
-        let output_info = VideoInfo::from_caps(&output_caps).map_err(|_| gst::FlowError::NotNegotiated)?;
+        let output_info =
+            VideoInfo::from_caps(&output_caps).map_err(|_| gst::FlowError::NotNegotiated)?;
         let size = |info: &VideoInfo| Size::new(info.width() as usize, info.height() as usize);
         let output_size = size(&output_info);
         let format = convert::frame_format(&input_info);
 
         let same_stream = self.negotiated.as_ref().is_some_and(|old| {
-            old.format == format && size(&old.input_info) == size(&input_info) && old.output_size == output_size
+            old.format == format
+                && size(&old.input_info) == size(&input_info)
+                && old.output_size == output_size
         });
         if !same_stream {
             self.drop_stream(imp);
@@ -476,12 +547,14 @@ impl Worker {
         }
         self.negotiated = Some(Negotiated {
             input_caps,
-            output_caps,
             input_info,
             format,
             output_size,
             output,
         });
+        if self.stream.is_some() {
+            self.update_latency(imp);
+        }
         Ok(())
     }
 }
@@ -511,7 +584,10 @@ impl From<Error> for Failure {
 
 /// Whether `new` differs from `old` in more than the position.
 fn changes(old: &gst::Segment, new: &gst::Segment) -> bool {
-    match (old.downcast_ref::<gst::ClockTime>(), new.downcast_ref::<gst::ClockTime>()) {
+    match (
+        old.downcast_ref::<gst::ClockTime>(),
+        new.downcast_ref::<gst::ClockTime>(),
+    ) {
         (Some(old), Some(new)) => {
             let mut moved = new.clone();
             moved.set_position(old.position());

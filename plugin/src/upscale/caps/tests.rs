@@ -31,11 +31,23 @@ fn the_size_is_downstreams_or_scaled() {
         ("video/x-raw,height=720", 4.0, (960, 720)),
         ("video/x-raw,width=[1,400],height=[1,4096]", 4.0, (400, 300)),
         ("video/x-raw,width=[1,4096],height=[1,300]", 4.0, (400, 300)),
-        ("video/x-raw,width=[1,4096],height=[1,4096]", 4.0, (640, 480)),
-        ("video/x-raw,width={320,500},height={240,375}", 4.0, (500, 375)),
+        (
+            "video/x-raw,width=[1,4096],height=[1,4096]",
+            4.0,
+            (640, 480),
+        ),
+        (
+            "video/x-raw,width={320,500},height={240,375}",
+            4.0,
+            (500, 375),
+        ),
         ("video/x-raw,width=160,height=120", 4.0, (160, 120)),
     ] {
-        assert_eq!(chosen(160, 120, downstream, scale), Ok(expected), "{downstream}");
+        assert_eq!(
+            chosen(160, 120, downstream, scale),
+            Ok(expected),
+            "{downstream}"
+        );
     }
     assert_eq!(chosen(1, 1, "ANY", 1.0), Ok((1, 1)));
     assert_eq!(chosen(3, 5, "ANY", 2.5), Ok((8, 13)));
@@ -44,7 +56,10 @@ fn the_size_is_downstreams_or_scaled() {
 #[test]
 fn impossible_sizes_are_refused_with_advice() {
     let smaller = chosen(160, 120, "video/x-raw,width=80,height=60", 4.0).unwrap_err();
-    assert!(smaller.contains("2560x1920") && smaller.contains("videoscale"), "{smaller}");
+    assert!(
+        smaller.contains("2560x1920") && smaller.contains("videoscale"),
+        "{smaller}"
+    );
     let larger = chosen(16, 16, "video/x-raw,width=257,height=256", 4.0).unwrap_err();
     assert!(larger.contains("256x256"), "{larger}");
     let huge = chosen(8192, 8192, "ANY", 4.0).unwrap_err();
@@ -60,7 +75,9 @@ fn impossible_sizes_are_refused_with_advice() {
 
 #[test]
 fn interlaced_input_names_deinterlace() {
-    let caps = caps("video/x-raw,format=I420,width=64,height=64,framerate=25/1,interlace-mode=interleaved");
+    let caps = caps(
+        "video/x-raw,format=I420,width=64,height=64,framerate=25/1,interlace-mode=interleaved",
+    );
     assert!(accepts(&caps));
     assert!(!caps.can_intersect(&TEMPLATE));
     assert!(parse_input(&caps).unwrap_err().contains("deinterlace"));
@@ -98,12 +115,18 @@ fn implied_colorimetry_does_not_change_with_the_size() {
     );
     assert_eq!(after.height(), 960);
     assert_eq!(after.colorimetry(), before.colorimetry());
-    assert_eq!(after.colorimetry().matrix(), gst_video::VideoColorMatrix::Bt601);
+    assert_eq!(
+        after.colorimetry().matrix(),
+        gst_video::VideoColorMatrix::Bt601
+    );
 }
 
 #[test]
 fn downstream_size_is_not_offered_upstream() {
-    let offer = sink_offer(Some(&caps("video/x-raw,format={RGB,I420},width=1280,height=720")), None);
+    let offer = sink_offer(
+        Some(&caps("video/x-raw,format={RGB,I420},width=1280,height=720")),
+        None,
+    );
     assert!(input(160, 120).is_subset(&offer), "{offer}");
     assert!(!offer.can_intersect(&caps("video/x-raw,format=NV12")));
     let filter = caps("video/x-raw,format=RGB,width=[2,9],height=7");
@@ -118,11 +141,21 @@ fn downstream_size_is_not_offered_upstream() {
 fn the_source_offers_the_scaled_size_first() {
     let offer = src_offer(Some(&input(160, 120)), 4.0, None);
     let first = offer.structure(0).unwrap();
-    assert_eq!((first.get("width"), first.get("height")), (Ok(640), Ok(480)));
+    assert_eq!(
+        (first.get("width"), first.get("height")),
+        (Ok(640), Ok(480))
+    );
     let second = offer.structure(1).unwrap();
     let range = second.get::<gst::IntRange<i32>>("width").unwrap();
     assert_eq!((range.min(), range.max()), (160, 2560));
     let filter = caps("video/x-raw,width=1000,height=1000");
     assert!(!src_offer(Some(&input(160, 120)), 4.0, Some(&filter)).is_empty());
-    assert!(src_offer(Some(&input(160, 120)), 4.0, Some(&caps("video/x-raw,width=100"))).is_empty());
+    assert!(
+        src_offer(
+            Some(&input(160, 120)),
+            4.0,
+            Some(&caps("video/x-raw,width=100"))
+        )
+        .is_empty()
+    );
 }

@@ -14,7 +14,9 @@ fn pattern(format: FrameFormat, size: Size) -> Frame {
     let planes = (0..format.plane_count())
         .map(|index| {
             let count = format.plane_size(index, size).pixels();
-            let values = (0..count).map(|i| ((i * 37 + index * 91 + 5) % (usize::from(format.max_value()) + 1)) as u16);
+            let values = (0..count).map(|i| {
+                ((i * 37 + index * 91 + 5) % (usize::from(format.max_value()) + 1)) as u16
+            });
             if format.depth == 8 {
                 Samples::U8(values.map(|v| v as u8).collect())
             } else {
@@ -35,7 +37,10 @@ fn every_format_survives_the_round_trip() {
     for format in FORMATS {
         for (width, height) in [(1, 1), (3, 5), (16, 8), (33, 7)] {
             let info = info(format, width, height);
-            let frame = pattern(frame_format(&info), Size::new(width as usize, height as usize));
+            let frame = pattern(
+                frame_format(&info),
+                Size::new(width as usize, height as usize),
+            );
             let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
             write(&frame, buffer.get_mut().unwrap(), &info).unwrap();
             assert_same(&read(&buffer, &info, frame_format(&info)).unwrap(), &frame);
@@ -45,7 +50,12 @@ fn every_format_survives_the_round_trip() {
 
 #[test]
 fn padded_strides_are_honoured() {
-    for format in [VideoFormat::I420, VideoFormat::Nv12, VideoFormat::Bgra, VideoFormat::P01010le] {
+    for format in [
+        VideoFormat::I420,
+        VideoFormat::Nv12,
+        VideoFormat::Bgra,
+        VideoFormat::P01010le,
+    ] {
         let plain = info(format, 5, 3);
         let strides: Vec<i32> = plain.stride().iter().map(|s| s + 48).collect();
         let mut offsets = Vec::new();
@@ -68,9 +78,15 @@ fn padded_strides_are_honoured() {
         .unwrap();
         let frame = pattern(frame_format(&plain), Size::new(5, 3));
         write(&frame, buffer.get_mut().unwrap(), &plain).unwrap();
-        assert_same(&read(&buffer, &plain, frame_format(&plain)).unwrap(), &frame);
+        assert_same(
+            &read(&buffer, &plain, frame_format(&plain)).unwrap(),
+            &frame,
+        );
         let bytes = buffer.map_readable().unwrap();
-        assert!(bytes[..16].iter().all(|b| *b == 0xab), "{format}: written before the first row");
+        assert!(
+            bytes[..16].iter().all(|b| *b == 0xab),
+            "{format}: written before the first row"
+        );
     }
 }
 
@@ -100,7 +116,10 @@ fn known_bytes() {
         assert_eq!(&bytes[..expected.len()], expected, "{format}");
     }
     // P010 has its ten bits at the top, I420_10LE at the bottom.
-    for (format, expected) in [(VideoFormat::P01010le, 0x3ffu16 << 6), (VideoFormat::I42010le, 0x3ff)] {
+    for (format, expected) in [
+        (VideoFormat::P01010le, 0x3ffu16 << 6),
+        (VideoFormat::I42010le, 0x3ff),
+    ] {
         let info = info(format, 2, 2);
         let frame = Frame::new(
             frame_format(&info),
@@ -114,13 +133,20 @@ fn known_bytes() {
         .unwrap();
         let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
         write(&frame, buffer.get_mut().unwrap(), &info).unwrap();
-        assert_eq!(&buffer.map_readable().unwrap()[..2], expected.to_le_bytes(), "{format}");
+        assert_eq!(
+            &buffer.map_readable().unwrap()[..2],
+            expected.to_le_bytes(),
+            "{format}"
+        );
     }
 }
 
 #[test]
 fn swapped_chroma_planes() {
-    let frame = pattern(frame_format(&info(VideoFormat::I420, 4, 4)), Size::new(4, 4));
+    let frame = pattern(
+        frame_format(&info(VideoFormat::I420, 4, 4)),
+        Size::new(4, 4),
+    );
     let bytes = |format| {
         let info = info(format, 4, 4);
         let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
