@@ -102,6 +102,18 @@ impl Runtime {
         })
     }
 
+    /// As [`Runtime::new`], in the number type that suits the device: f32 on the processor, bf16 on GPUs.
+    ///
+    /// # Errors
+    /// As [`Runtime::new`].
+    pub fn open(device: DeviceSpec, threads: usize) -> Result<Self> {
+        let dtype = match device {
+            DeviceSpec::Cpu => DType::F32,
+            DeviceSpec::Cuda(_) | DeviceSpec::Metal => DType::BF16,
+        };
+        Self::new(device, dtype, threads)
+    }
+
     /// The processor in f32 with one thread for each core.
     ///
     /// # Errors

@@ -1,2 +1,33 @@
 // SPDX-License-Identifier: MPL-2.0
 //! GStreamer elements of FlashVideo.
+//!
+//! `flashupscale` enlarges and sharpens a video by flow matching. The arithmetic is in the crate `flashvideo`; this
+//! crate knows pads, caps, events and threads, and never a tensor.
+
+mod upscale;
+
+pub use upscale::{FlashUpscale, Preset};
+
+/// Registers the elements. Nothing else happens when the plugin is loaded: no weights, no threads, no devices.
+fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    upscale::register(plugin)
+}
+
+#[allow(missing_docs)] // written by the macro
+mod definition {
+    use super::plugin_init;
+
+    gst::plugin_define!(
+        flashvideo,
+        env!("CARGO_PKG_DESCRIPTION"),
+        plugin_init,
+        concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+        "MPL",
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_REPOSITORY"),
+        env!("BUILD_REL_DATE")
+    );
+}
+
+pub use definition::plugin_register_static;

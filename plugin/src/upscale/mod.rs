@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MPL-2.0
+//! `flashupscale`: one video in, the same video larger and sharper out.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `imp` | the GObject: properties, pads, state changes |
+//! | `settings` | values of the properties and what the presets stand for |
+//! | `caps` | negotiation arithmetic |
+//! | `run` | the bounded channel between the two pads and how it is stopped |
+//! | `sinkpad`, `srcpad` | what other elements ask of the pads |
+//! | `worker` | the source pad's task: everything serialized, in order |
+//! | `output` | buffer pools and finished buffers |
+//! | `convert` | planes of a buffer to planes of a frame and back |
+//! | `ticket` | timestamps, flags and metas that travel with a frame |
+//! | `loader` | loading the model beside the streaming threads |
+//! | `report` | messages on the bus |
+//! | `stats` | the `stats` property |
+
+use gst::glib;
+use gst::prelude::*;
+use once_cell::sync::Lazy;
+
+mod caps;
+mod convert;
+mod imp;
+mod loader;
+mod output;
+mod report;
+mod run;
+mod settings;
+mod sinkpad;
+mod srcpad;
+mod stats;
+mod ticket;
+mod worker;
+
+pub(crate) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
+    gst::DebugCategory::new(
+        "flashupscale",
+        gst::DebugColorFlags::empty(),
+        Some("FlashVideo upscaler"),
+    )
+});
+
+/// What to spend on each frame. Explicit properties win over what a preset says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstFlashUpscalePreset")]
+pub enum Preset {
+    /// The small model, one evaluation, no noise: for cameras and calls.
+    #[enum_value(name = "Small model, one evaluation", nick = "live")]
+    Live,
+    /// The default model, one evaluation, no noise: least error for its cost.
+    #[enum_value(name = "Default model, one evaluation", nick = "balanced")]
+    Balanced,
+    /// The default model with its own choice of evaluations and noise.
+    #[default]
+    #[enum_value(name = "Default model, its own best settings", nick = "quality")]
+    Quality,
+}
+
+glib::wrapper! {
+    /// The element `flashupscale`.
+    pub struct FlashUpscale(ObjectSubclass<imp::FlashUpscale>)
+        @extends gst::Element, gst::Object,
+        @implements gst::Preset;
+}
+
+/// Registers the element. Its rank is none: enlarging is never what autoplugging should do by itself.
+pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    #[cfg(feature = "doc")]
+    Preset::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+
+    gst::Element::register(
+        Some(plugin),
+        "flashupscale",
+        gst::Rank::NONE,
+        FlashUpscale::static_type(),
+    )
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The sink pad: everything serialized goes into the channel, everything else is answered at once.
+
+use flashvideo::Size;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+
+use super::CAT;
+use super::caps;
+use super::imp::FlashUpscale;
+use super::run::{Item, QUEUE_LENGTH, RunInput, new_run};
+
+impl FlashUpscale {
+    /// The channel of the current run.
+    fn input(&self) -> Result<RunInput, gst::FlowError> {
+        let state = self.state();
+        state
+            .run
+            .as_ref()
+            .map(|run| run.input())
+            .ok_or(gst::FlowError::Flushing)
+    }
+
+    pub(super) fn sink_chain(
+        &self,
+        pad: &gst::Pad,
+        buffer: gst::Buffer,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        gst::trace!(CAT, obj = pad, "queueing {buffer:?}");
+        self.state().flow?;
+        let sent = self.input()?.send(Item::Buffer(buffer));
+        let flow = self.state().flow;
+        // The worker's verdict tells more than the closed channel.
+        flow?;
+        sent?;
+        flow
+    }
+
+    pub(super) fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        gst::log!(CAT, obj = pad, "handling {event:?}");
+        match event.view() {
+            gst::EventView::FlushStart(_) => return self.flush_start(event),
+            gst::EventView::FlushStop(_) => return self.flush_stop(event),
+            gst::EventView::Caps(caps_event) => {
+                if let Err(text) = caps::parse_input(caps_event.caps()) {
+                    gst::element_imp_error!(self, gst::CoreError::Negotiation, ["{text}"]);
+                    return false;
+                }
+            }
+            gst::EventView::StreamStart(_) | gst::EventView::Segment(_) => {
+                let mut state = self.state();
+                state.eos = false;
+                if state.flow == Err(gst::FlowError::Eos) {
+                    state.flow = Ok(gst::FlowSuccess::Ok);
+                }
+            }
+            gst::EventView::Eos(_) => self.state().eos = true,
+            _ => {}
+        }
+        if !event.is_serialized() {
+            return gst::Pad::event_default(pad, Some(&*self.obj()), event);
+        }
+        match self.input() {
+            Ok(input) => input.send(Item::Event(event)).is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    /// Stops the run: the inference is cancelled, everyone who waits is woken, downstream knows at once.
+    fn flush_start(&self, event: gst::Event) -> bool {
+        let pool = self.stop_run();
+        if let Some(pool) = pool {
+            pool.set_flushing(true);
+        }
+        self.srcpad.push_event(event)
+    }
+
+    /// Begins a new run once the worker has left the old one. The stream lock is held by the caller, so nothing
+    /// arrives meanwhile.
+    fn flush_stop(&self, event: gst::Event) -> bool {
+        let (leaving, is_worker, pool) = {
+            let mut state = self.state();
+            let is_worker = state.worker_thread == Some(std::thread::current().id());
+            (state.leaving.take(), is_worker, state.pool.clone())
+        };
+        // A seek from within our own push comes back on the worker's thread: it cannot wait for itself, and what it
+        // does next is to look at the run and leave it.
+        if let Some(leaving) = leaving
+            && !is_worker
+        {
+            leaving.wait();
+        }
+        if let Some(pool) = pool {
+            pool.set_flushing(false);
+        }
+        let pushed = self.srcpad.push_event(event);
+        self.restore_sticky_events();
+        self.start_run();
+        pushed
+    }
+
+    /// Sticky events that were dropped in the channel would be missed downstream. Caps are negotiated again by the
+    /// worker, segment and EOS belong to the time before the flush.
+    fn restore_sticky_events(&self) {
+        let mut events = Vec::new();
+        self.sinkpad.sticky_events_foreach(|event| {
+            events.push(event.clone());
+            std::ops::ControlFlow::Continue(gst::EventForeachAction::Keep)
+        });
+        for event in events {
+            if !matches!(
+                event.type_(),
+                gst::EventType::Caps | gst::EventType::Segment | gst::EventType::Eos
+            ) {
+                let _ = self.srcpad.store_sticky_event(&event);
+            }
+        }
+    }
+
+    /// Hands a new run to the worker, if there is one.
+    pub(super) fn start_run(&self) {
+        let (control, run) = new_run(self.sinkpad.current_caps());
+        let mut state = self.state();
+        let Some(worker) = state.worker.clone() else {
+            return;
+        };
+        state.flow = Ok(gst::FlowSuccess::Ok);
+        state.eos = false;
+        state.run = Some(control);
+        state.leaving = None;
+        // Unbounded, so this does not block; the worker takes its receiver with it only on deactivation.
+        let _ = worker.send(run);
+    }
+
+    /// Stops the current run without waiting. Returns the pool that the worker may be waiting in.
+    pub(super) fn stop_run(&self) -> Option<gst::BufferPool> {
+        let mut state = self.state();
+        state.flow = Err(gst::FlowError::Flushing);
+        if let Some(run) = state.run.take() {
+            state.leaving = Some(run.stop());
+        }
+        state.pool.clone()
+    }
+
+    pub(super) fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        gst::trace!(CAT, obj = pad, "handling {query:?}");
+        let serialized = query.is_serialized();
+        match query.view_mut() {
+            gst::QueryViewMut::Caps(q) => {
+                let downstream = self.srcpad.peer_query_caps(None);
+                let offer = caps::sink_offer(Some(&downstream), q.filter_owned().as_ref());
+                gst::log!(CAT, obj = pad, "offering {offer}");
+                q.set_result(&offer);
+                true
+            }
+            gst::QueryViewMut::AcceptCaps(q) => {
+                let accepted = caps::accepts(&q.caps_owned());
+                q.set_result(accepted);
+                true
+            }
+            gst::QueryViewMut::Allocation(q) => self.propose_allocation(q),
+            _ if serialized => self.ask_worker(query),
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
+    }
+
+    /// Any strides will do; a few buffers wait in the channel.
+    fn propose_allocation(&self, query: &mut gst::query::Allocation) -> bool {
+        let (caps, need_pool) = query.get_owned();
+        let Some(info) = caps.and_then(|caps| gst_video::VideoInfo::from_caps(&caps).ok()) else {
+            return false;
+        };
+        if need_pool {
+            query.add_allocation_pool(
+                None::<&gst::BufferPool>,
+                info.size() as u32,
+                QUEUE_LENGTH as u32 + 1,
+                0,
+            );
+        }
+        query.add_allocation_meta::<gst_video::VideoMeta>(None);
+        true
+    }
+
+    /// Lets a serialized query pass downstream behind the frames before it.
+    fn ask_worker(&self, query: &mut gst::QueryRef) -> bool {
+        let Some(answer) = self.input().ok().and_then(|input| input.ask(query.copy())) else {
+            return false;
+        };
+        if let Some(answer) = answer.structure() {
+            let structure = query.structure_mut();
+            for (name, value) in answer.iter() {
+                structure.set_value(name, value.clone());
+            }
+        }
+        true
+    }
+
+    /// Input and output size, once both are known.
+    pub(super) fn sizes(&self) -> Option<(Size, Size)> {
+        self.state().sizes
+    }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Flushes, seeks and state changes while the model computes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+
+use crate::rig::{PATIENCE, Rig, caps, element, i420};
+
+/// Far more than the element needs, far less than the frames that are dropped would take.
+const SOON: Duration = Duration::from_secs(10);
+
+fn segment() -> gst::Event {
+    gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new())
+}
+
+#[test]
+fn a_flush_ends_the_inference() {
+    let mut rig = Rig::with_size(640, 480, &[("preset", "quality"), ("steps", "8")]);
+    let pad = rig.harness.srcpad().unwrap().clone();
+    let pusher = thread::spawn({
+        let pad = pad.clone();
+        move || (0..).find_map(|index| pad.push(i420(640, 480, index)).err())
+    });
+    thread::sleep(Duration::from_millis(300));
+    let start = Instant::now();
+    assert!(pad.push_event(gst::event::FlushStart::new()));
+    assert_eq!(pusher.join().unwrap(), Some(gst::FlowError::Flushing));
+    assert!(pad.push_event(gst::event::FlushStop::new(true)));
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    while rig.harness.try_pull().is_some() {}
+
+    // Life goes on, with what came after the flush only.
+    assert!(pad.push_event(gst::event::Caps::new(&caps(
+        gst_video::VideoFormat::I420,
+        8,
+        8
+    ))));
+    assert!(pad.push_event(segment()));
+    for index in 100..103 {
+        rig.harness.push(i420(8, 8, index)).unwrap();
+    }
+    let offsets: Vec<_> = rig.finish().iter().map(|b| b.offset()).collect();
+    assert_eq!(offsets, [100, 101, 102]);
+}
+
+#[test]
+fn what_was_dropped_by_a_flush_is_not_missed() {
+    let mut rig = Rig::with_size(8, 8, &[]);
+    let pad = rig.harness.srcpad().unwrap().clone();
+    for round in 0..20u64 {
+        // These may or may not have been handled when the flush comes.
+        let size = 8 + 2 * (round as u32 % 3);
+        assert!(pad.push_event(gst::event::Caps::new(&caps(
+            gst_video::VideoFormat::I420,
+            size,
+            8
+        ))));
+        let mut tags = gst::TagList::new();
+        tags.make_mut().add::<gst::tags::Title>(
+            &format!("round {round}").as_str(),
+            gst::TagMergeMode::Append,
+        );
+        assert!(pad.push_event(gst::event::Tag::new(tags)));
+        let _ = pad.push(i420(size, 8, 0));
+        assert!(pad.push_event(gst::event::FlushStart::new()));
+        assert!(pad.push_event(gst::event::FlushStop::new(true)));
+        while rig.harness.try_pull().is_some() {}
+        assert!(pad.push_event(segment()));
+        rig.harness.push(i420(size, 8, round)).unwrap();
+        assert!(pad.push_event(gst::event::Gap::builder(gst::ClockTime::ZERO).build()));
+        let buffer = rig.harness.pull().unwrap();
+        assert_eq!(buffer.offset(), round);
+        assert_eq!(buffer.size() as u32, size * 4 * 32 * 3 / 2);
+        let src = rig.element.static_pad("src").unwrap();
+        let tag = src.sticky_event::<gst::event::Tag>(0).unwrap();
+        assert_eq!(
+            tag.tag().get::<gst::tags::Title>().unwrap().get(),
+            format!("round {round}")
+        );
+    }
+}
+
+#[test]
+fn a_flush_from_the_streaming_thread_does_not_wait_for_itself() {
+    let mut rig = Rig::with_size(8, 8, &[]);
+    let pad = rig.harness.srcpad().unwrap().clone();
+    let flushed = Arc::new(AtomicBool::new(false));
+    let probe = (pad.clone(), flushed.clone());
+    rig.element
+        .static_pad("src")
+        .unwrap()
+        .add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            let (pad, flushed) = &probe;
+            if !flushed.swap(true, Ordering::SeqCst) {
+                pad.push_event(gst::event::FlushStart::new());
+                pad.push_event(gst::event::FlushStop::new(true));
+                pad.push_event(segment());
+            }
+            gst::PadProbeReturn::Ok
+        });
+    for index in 0..200 {
+        let _ = pad.push(i420(8, 8, index));
+        if flushed.load(Ordering::SeqCst) {
+            break;
+        }
+    }
+    while !flushed.load(Ordering::SeqCst) {
+        thread::yield_now();
+    }
+    rig.harness.push(i420(8, 8, 1000)).unwrap();
+    assert_eq!(rig.finish().last().unwrap().offset(), 1000);
+}
+
+#[test]
+fn leaving_playing_does_not_wait_for_the_model() {
+    let rig = Rig::with_size(640, 480, &[("preset", "quality"), ("steps", "8")]);
+    let pad = rig.harness.srcpad().unwrap().clone();
+    let pusher =
+        thread::spawn(move || (0..).find_map(|index| pad.push(i420(640, 480, index)).err()));
+    thread::sleep(Duration::from_millis(300));
+    let start = Instant::now();
+    rig.element.set_state(gst::State::Null).unwrap();
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    assert!(pusher.join().unwrap().is_some());
+}
+
+#[test]
+fn states_can_be_changed_again_and_again() {
+    let element = element(&[("scale", "2")]);
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    for round in 0..20 {
+        for state in [
+            gst::State::Ready,
+            gst::State::Paused,
+            gst::State::Playing,
+            gst::State::Paused,
+            gst::State::Ready,
+        ] {
+            element.set_state(state).unwrap();
+        }
+        if round % 3 == 0 {
+            element.set_state(gst::State::Null).unwrap();
+        }
+    }
+    element.set_state(gst::State::Null).unwrap();
+    // Each load that was announced also ended, and none failed.
+    let mut open = 0i32;
+    while let Some(message) = bus.pop() {
+        match message.view() {
+            gst::MessageView::Progress(progress) => match progress.get().0 {
+                gst::ProgressType::Start => open += 1,
+                _ => open -= 1,
+            },
+            gst::MessageView::Error(error) => panic!("{error:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!(open, 0);
+}
+
+#[test]
+fn seeking_while_playing() {
+    let pipeline = gst::Pipeline::new();
+    let src = gst::ElementFactory::make("videotestsrc")
+        .property("num-buffers", 2000i32)
+        .build()
+        .unwrap();
+    let filter = gst::ElementFactory::make("capsfilter")
+        .property("caps", caps(gst_video::VideoFormat::I420, 32, 24))
+        .build()
+        .unwrap();
+    let upscale = element(&[]);
+    let sink = gst::ElementFactory::make("fakesink")
+        .property("sync", false)
+        .build()
+        .unwrap();
+    pipeline.add_many([&src, &filter, &upscale, &sink]).unwrap();
+    gst::Element::link_many([&src, &filter, &upscale, &sink]).unwrap();
+    pipeline.set_state(gst::State::Paused).unwrap();
+    let (result, _, _) = pipeline.state(PATIENCE);
+    result.unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    for seconds in [10, 2, 30, 1, 5] {
+        pipeline
+            .seek(
+                1.0,
+                gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE,
+                gst::SeekType::Set,
+                gst::ClockTime::from_seconds(seconds),
+                gst::SeekType::Set,
+                gst::ClockTime::from_seconds(seconds) + gst::ClockTime::from_mseconds(500),
+            )
+            .unwrap();
+        let (result, _, _) = pipeline.state(PATIENCE);
+        result.unwrap();
+    }
+    let message = pipeline
+        .bus()
+        .unwrap()
+        .timed_pop_filtered(PATIENCE, &[gst::MessageType::Eos, gst::MessageType::Error])
+        .unwrap();
+    assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+    let last = sink.property::<Option<gst::Sample>>("last-sample").unwrap();
+    let pts = last.buffer().unwrap().pts().unwrap();
+    assert!(
+        pts >= gst::ClockTime::from_seconds(5) && pts < gst::ClockTime::from_mseconds(5500),
+        "{pts}"
+    );
+    pipeline.set_state(gst::State::Null).unwrap();
+}

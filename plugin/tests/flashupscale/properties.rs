@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Properties at work.
+
+use gst::prelude::*;
+use gst_video::VideoInfo;
+
+use crate::rig::{FRAME, Rig, caps, i420};
+
+fn bytes(buffer: &gst::Buffer) -> Vec<u8> {
+    buffer.map_readable().unwrap().to_vec()
+}
+
+#[test]
+fn bypass_is_the_plain_resize() {
+    let mut rig = Rig::with_size(12, 10, &[("bypass", "true")]);
+    let input = i420(12, 10, 0);
+    rig.harness.push(input.copy()).unwrap();
+    let output = rig.finish().remove(0);
+
+    let info = VideoInfo::from_caps(&caps(gst_video::VideoFormat::I420, 12, 10)).unwrap();
+    let map = input.map_readable().unwrap();
+    let planes = (0..3u8)
+        .map(|c| {
+            let (stride, width) = (info.comp_stride(c) as usize, info.comp_width(c) as usize);
+            let rows = map[info.comp_offset(c)..]
+                .chunks(stride)
+                .take(info.comp_height(c) as usize);
+            flashvideo::Samples::U8(rows.flat_map(|row| row[..width].to_vec()).collect())
+        })
+        .collect();
+    let frame = flashvideo::Frame::new(
+        flashvideo::FrameFormat {
+            matrix: (0.299, 0.114),
+            ..flashvideo::FrameFormat::i420()
+        },
+        flashvideo::Size::new(12, 10),
+        planes,
+    )
+    .unwrap();
+    let resized = flashvideo::plain_resize(&frame, flashvideo::Size::new(48, 40)).unwrap();
+    let luma = match &*resized.planes()[0] {
+        flashvideo::Samples::U8(samples) => samples.clone(),
+        flashvideo::Samples::U16(_) => unreachable!("8 bits"),
+    };
+    assert_eq!(bytes(&output)[..48 * 40], luma);
+}
+
+#[test]
+fn bypass_can_be_toggled_without_losing_a_frame_or_the_size() {
+    let mut rig = Rig::with_size(8, 8, &[]);
+    for index in 0..12 {
+        rig.element.set_property("bypass", index / 3 % 2 == 1);
+        rig.harness.push(i420(8, 8, index)).unwrap();
+    }
+    let buffers = rig.finish();
+    assert_eq!(buffers.len(), 12);
+    assert!(buffers.iter().all(|b| b.size() == 32 * 32 * 3 / 2));
+    let offsets: Vec<_> = buffers.iter().map(|b| b.offset()).collect();
+    assert_eq!(offsets, (0..12).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_model_does_more_than_the_plain_resize() {
+    let enhance = |bypass: &str| {
+        let mut rig = Rig::with_size(32, 24, &[("bypass", bypass)]);
+        rig.harness.push(i420(32, 24, 0)).unwrap();
+        bytes(&rig.finish()[0])
+    };
+    assert_ne!(enhance("true"), enhance("false"));
+}
+
+#[test]
+fn scale_can_change_while_playing() {
+    let mut rig = Rig::with_size(8, 8, &[("scale", "2")]);
+    rig.harness.push(i420(8, 8, 0)).unwrap();
+    assert!(
+        rig.harness
+            .push_event(gst::event::Gap::builder(FRAME).build())
+    );
+    assert_eq!(rig.harness.pull().unwrap().size(), 16 * 16 * 3 / 2);
+    rig.element.set_property("scale", 3.0);
+    rig.harness.push(i420(8, 8, 1)).unwrap();
+    assert_eq!(rig.finish()[0].size(), 24 * 24 * 3 / 2);
+}
+
+#[test]
+fn settings_take_effect_while_playing() {
+    let mut rig = Rig::with_size(16, 16, &[("noise", "0")]);
+    let mut still = |index, rig: &mut Rig| {
+        let mut buffer = i420(16, 16, 0);
+        let buffer_ref = buffer.get_mut().unwrap();
+        buffer_ref.set_pts(FRAME * index);
+        // Each picture for itself, so that the settings hold for all of it.
+        buffer_ref.set_flags(gst::BufferFlags::DISCONT);
+        rig.harness.push(buffer).unwrap();
+        assert!(
+            rig.harness
+                .push_event(gst::event::Gap::builder(FRAME * index).build())
+        );
+        bytes(&rig.harness.pull().unwrap())
+    };
+    let first = still(0, &mut rig);
+    assert_eq!(
+        still(1, &mut rig),
+        first,
+        "the same settings give the same picture"
+    );
+    rig.element.set_property("steps", 4u32);
+    rig.element.set_property("noise", 1.0);
+    let noisy = still(2, &mut rig);
+    assert_ne!(noisy, first);
+    rig.element.set_property("seed", 7u64);
+    assert_ne!(still(3, &mut rig), noisy);
+    rig.element.set_property("seed", 0u64);
+    assert_eq!(
+        still(4, &mut rig),
+        noisy,
+        "the same seed gives the same noise"
+    );
+}
+
+#[test]
+fn a_prompt_is_no_obstacle_for_models_that_do_not_read() {
+    let mut rig = Rig::with_size(8, 8, &[("prompt", "a harbour at night")]);
+    rig.harness.push(i420(8, 8, 0)).unwrap();
+    assert_eq!(rig.finish().len(), 1);
+}
+
+#[test]
+fn stats_count() {
+    let mut rig = Rig::with_size(8, 8, &[]);
+    for index in 0..5 {
+        rig.harness.push(i420(8, 8, index)).unwrap();
+    }
+    assert_eq!(rig.finish().len(), 5);
+    let stats = rig.element.property::<gst::Structure>("stats");
+    assert_eq!(stats.get::<u64>("frames"), Ok(5));
+    assert_eq!(stats.get::<&str>("model"), Ok("builtin:live"));
+    assert_eq!(stats.get::<u32>("steps"), Ok(1));
+    assert!(stats.get::<f64>("fps").unwrap() > 0.0);
+    assert!(stats.get::<u64>("evaluations").unwrap() >= 1);
+    assert!(stats.get::<f64>("ms-per-evaluation").unwrap() > 0.0);
+    assert!(stats.get::<u64>("peak-memory").unwrap() > 0);
+}
