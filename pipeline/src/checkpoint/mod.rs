@@ -187,6 +187,11 @@ impl Checkpoint {
         self.entries.is_empty()
     }
 
+    /// Forgets all tensors whose name `keep` refuses.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.entries.retain(|name, _| keep(name));
+    }
+
     /// Whether a tensor of that name exists.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
