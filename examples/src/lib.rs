@@ -1,1 +1,80 @@
-//! Programs to copy from.
+//! Programs to copy from, and what they share.
+//!
+//! | program | what it shows |
+//! |---|---|
+//! | `minimal` | the shortest pipeline with `flashupscale` |
+//! | `enhance` | a file in, a larger and sharper file out, with sound and subtitles kept |
+//! | `side_by_side` | a picture of one frame: plain Lanczos beside `flashupscale` |
+//!
+//! The elements are linked into the programs, so nothing has to be installed into GStreamer's plugin path.
+
+pub mod container;
+pub mod enhancer;
+pub mod output;
+pub mod picture;
+pub mod progress;
+pub mod run;
+pub mod subtitles;
+pub mod transcode;
+
+use anyhow::{Context, Result, anyhow};
+use gst::prelude::*;
+
+/// Starts GStreamer and registers this project's elements in the process.
+pub fn init() -> Result<()> {
+    gst::init().context("GStreamer does not start")?;
+    gstflashvideo::plugin_register_static().context("the flashvideo plugin does not register")
+}
+
+/// Makes an element, or says which package has it.
+///
+/// # Errors
+///
+/// If no installed plugin has an element of that name.
+pub fn make(factory: &str) -> Result<gst::Element> {
+    gst::ElementFactory::make(factory).build().map_err(|_| {
+        let package = match factory {
+            "x264enc" => "gstreamer1.0-plugins-ugly",
+            "avenc_aac" => "gstreamer1.0-libav",
+            "h264parse" => "gstreamer1.0-plugins-bad",
+            "mp4mux" | "qtmux" | "matroskamux" | "webmmux" | "vp9enc" | "deinterlace"
+            | "videoflip" | "videocrop" | "aacparse" => "gstreamer1.0-plugins-good",
+            _ => "gstreamer1.0-plugins-base",
+        };
+        anyhow!(
+            "the GStreamer element '{factory}' is not installed: on Debian, apt install {package}"
+        )
+    })
+}
+
+/// Links a request pad of `sink` that takes `caps` to `source`.
+///
+/// # Errors
+///
+/// If there is no such pad or it does not link.
+pub fn link_to_request_pad(source: &gst::Pad, sink: &gst::Element, caps: &gst::Caps) -> Result<()> {
+    let template = request_template(sink, caps)
+        .with_context(|| format!("{} takes no {}", sink.name(), caps_name(caps)))?;
+    let pad = sink
+        .request_pad(&template, None, None)
+        .with_context(|| format!("{} gives no more pads for {}", sink.name(), caps_name(caps)))?;
+    source
+        .link(&pad)
+        .with_context(|| format!("linking {} to {}", caps_name(caps), sink.name()))?;
+    Ok(())
+}
+
+/// The template of `element`'s request sink pads that takes `caps`, if there is one.
+pub fn request_template(element: &gst::Element, caps: &gst::Caps) -> Option<gst::PadTemplate> {
+    element.pad_template_list().into_iter().find(|template| {
+        template.direction() == gst::PadDirection::Sink
+            && template.presence() == gst::PadPresence::Request
+            && template.caps().can_intersect(caps)
+    })
+}
+
+/// The media type of caps, for messages.
+pub fn caps_name(caps: &gst::CapsRef) -> &str {
+    caps.structure(0)
+        .map_or("data of unknown type", |s| s.name().as_str())
+}
