@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 5 | this file |
 //! | 4 | `stage1`, `stage2`, `stream` |
-//! | 3 | `schedule`, `guidance`, `solver`, `plan` |
+//! | 3 | `schedule`, `guidance`, `noise`, `solver`, `solver_dpmpp`, `plan` |
 //! | 2 | `text`, `vae`, `dit`, `compact` |
 //! | 1 | `kernels`, `linear`, `checkpoint` |
 //! | 0 | `runtime`, `memory`, `registry`, `error`, `progress`, `clip` |
@@ -29,9 +29,11 @@ pub mod text;
 pub mod vae;
 
 pub mod guidance;
+pub mod noise;
 pub mod plan;
 pub mod schedule;
 pub mod solver;
+pub mod solver_dpmpp;
 
 pub mod stage1;
 pub mod stage2;
