@@ -6,7 +6,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 5 | this file |
-//! | 4 | `stage1`, `stage2`, `stream` |
+//! | 4 | `stage1`, `stage2`, `released`, `stream`, `parity` |
 //! | 3 | `schedule`, `guidance`, `noise`, `solver`, `solver_dpmpp`, `plan` |
 //! | 2 | `text`, `vae`, `dit`, `compact` |
 //! | 1 | `kernels`, `linear`, `checkpoint` |
@@ -35,6 +35,8 @@ pub mod schedule;
 pub mod solver;
 pub mod solver_dpmpp;
 
+pub mod parity;
+pub mod released;
 pub mod stage1;
 pub mod stage2;
 pub mod stream;

@@ -8,6 +8,7 @@ use candle_core::Tensor;
 use crate::clip::{Frame, Size};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::schedule::round_bf16;
 
 /// Between frames and the space that a flow runs in.
 pub trait LatentCodec: Send + Sync {
@@ -97,6 +98,26 @@ pub fn time_grid(steps: usize, shift: f64) -> Result<Vec<FlowTime>> {
         .collect())
 }
 
+/// The grid of [`time_grid`] with every operation rounded to bfloat16, as the released script runs it.
+///
+/// # Errors
+/// As [`time_grid`].
+pub fn time_grid_bf16(steps: usize, shift: f64) -> Result<Vec<FlowTime>> {
+    time_grid(steps, shift)?;
+    let time = |index: usize| {
+        let rest = round_bf16(1.0 - round_bf16(index as f64 / steps as f64));
+        let below = round_bf16(1.0 + round_bf16((shift - 1.0) * rest));
+        round_bf16(1.0 - round_bf16(round_bf16(shift * rest) / below))
+    };
+    Ok((0..steps)
+        .map(|index| FlowTime {
+            t: time(index),
+            dt: round_bf16(time(index + 1) - time(index)),
+            index,
+        })
+        .collect())
+}
+
 /// Euler steps over `grid` from `x`; calls `each` with every state x_t before its evaluation.
 ///
 /// `each` may replace the state, which is how a window takes over the trajectory of the window before it.
@@ -134,6 +155,14 @@ mod tests {
         let end = grid[3].t + grid[3].dt;
         assert!((end - 1.0).abs() < 1e-12);
         assert!(time_grid(0, 2.5).is_err());
+    }
+
+    #[test]
+    fn rounded_grid_of_the_release() {
+        let times = |steps| time_grid_bf16(steps, 2.5).unwrap().iter().map(|at| at.t).collect::<Vec<_>>();
+        assert_eq!(times(5), [0.0, 0.09375, 0.21484375, 0.375, 0.6171875]);
+        assert_eq!(times(6), [0.0, 0.078125, 0.171875, 0.28515625, 0.44921875, 0.6640625]);
+        assert_eq!(times(7)[3..], [0.234375, 0.34375, 0.5, 0.703125]);
     }
 
     struct Constant;

@@ -25,8 +25,8 @@ use encoder::Encoder;
 /// Levels on which time is reduced to half too.
 pub(crate) const TIME_LEVELS: usize = 2;
 
-/// Latent columns by which tiles are extended on each side.
-const TILE_OVERLAP: usize = 16;
+/// Latent columns by which the release extends its column tiles on each side.
+pub const TILE_OVERLAP: usize = 16;
 
 /// The sizes of a VAE.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,16 +223,16 @@ impl Vae {
         join(parts)
     }
 
-    /// As [`decode`](Self::decode), in `count` column tiles that are decoded one after another and put together
-    /// without blending. The release decodes Stage II in two.
+    /// As [`decode`](Self::decode), in `count` column tiles that are decoded one after another, each with `overlap`
+    /// more latent columns on a side, and put together without blending. The release decodes Stage II in two.
     ///
     /// # Errors
     /// As [`decode`](Self::decode).
-    pub fn decode_tiled(&self, latent: &Tensor, count: usize, progress: &Progress) -> Result<Tensor> {
+    pub fn decode_tiled(&self, latent: &Tensor, count: usize, overlap: usize, progress: &Progress) -> Result<Tensor> {
         let width = latent.dim(4)?;
         let factor = self.config.space_factor();
         let mut parts = Vec::with_capacity(count);
-        for tile in tiles::columns(width, count, TILE_OVERLAP) {
+        for tile in tiles::columns(width, count, overlap) {
             let columns = latent.narrow(4, tile.decoded.start, tile.decoded.len())?;
             let frames = self.decode(&columns, progress)?;
             let start = (tile.kept.start - tile.decoded.start) * factor;

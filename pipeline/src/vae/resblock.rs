@@ -1,9 +1,12 @@
 //! The residual block of encoder and decoder.
 
+use std::cell::Cell;
+
 use candle_core::Tensor;
 
 use super::conv::{Builder, Conv, Pass};
 use super::norm::Norm;
+use crate::checkpoint::Weights;
 use crate::error::Result;
 
 /// `shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))))))`.
@@ -17,6 +20,28 @@ pub struct ResBlock {
 }
 
 impl ResBlock {
+    /// A block of its own, whose tensors are directly below `weights`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) naming all tensors that are missing or of another shape.
+    pub fn load(
+        weights: &Weights,
+        inputs: usize,
+        outputs: usize,
+        latent: Option<usize>,
+        groups: usize,
+    ) -> Result<Self> {
+        let slots = Cell::new(0);
+        let builder = Builder {
+            weights: weights.clone(),
+            slots: &slots,
+            groups,
+        };
+        let block = Self::new(&builder, inputs, outputs, latent)?;
+        weights.finish()?;
+        Ok(block)
+    }
+
     /// A block from `inputs` to `outputs` channels; `latent` is the number of latent channels in the decoder.
     pub(super) fn new(builder: &Builder<'_>, inputs: usize, outputs: usize, latent: Option<usize>) -> Result<Self> {
         let norm = |name: &str, channels| match latent {
