@@ -57,17 +57,31 @@ mod tests {
     #[test]
     fn first_scales_of_the_release() {
         let guidance = DynamicGuidance::new(8.0, 51);
-        for (timestep, want) in [(999, 8.287_003), (979, 4.004_147), (959, 2.404_340), (940, 5.046_174)] {
-            assert!((guidance.scale(timestep) - want).abs() < 1e-5, "scale at {timestep}");
+        for (timestep, want) in [
+            (999, 8.287_003),
+            (979, 4.004_147),
+            (959, 2.404_340),
+            (940, 5.046_174),
+        ] {
+            assert!(
+                (guidance.scale(timestep) - want).abs() < 1e-5,
+                "scale at {timestep}"
+            );
         }
     }
 
     #[test]
     fn guide_at_its_ends() {
         let device = &Device::Cpu;
-        let (u, c) = (Tensor::new(&[1f32], device).unwrap(), Tensor::new(&[3f32], device).unwrap());
+        let (u, c) = (
+            Tensor::new(&[1f32], device).unwrap(),
+            Tensor::new(&[3f32], device).unwrap(),
+        );
         for (scale, want) in [(0.0, 1f32), (1.0, 3.0), (13.0, 27.0)] {
-            assert_eq!(guide(&u, &c, scale).unwrap().to_vec1::<f32>().unwrap(), [want]);
+            assert_eq!(
+                guide(&u, &c, scale).unwrap().to_vec1::<f32>().unwrap(),
+                [want]
+            );
         }
     }
 }

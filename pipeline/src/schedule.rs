@@ -26,7 +26,10 @@ pub fn timesteps(n: usize) -> Result<Vec<usize>> {
     let last = (TRAINING_STEPS - 1) as f64;
     // The reference takes `linspace(999, 0, n, endpoint=False)` with numpy, which is start + i * step.
     let step = -last / n as f64;
-    Ok((0..n).rev().map(|i| (last + i as f64 * step) as usize).collect())
+    Ok((0..n)
+        .rev()
+        .map(|i| (last + i as f64 * step) as usize)
+        .collect())
 }
 
 /// Signal levels of an `n`-step table, ascending in timestep (cleanest first, the last one is exactly 0).
@@ -53,7 +56,11 @@ pub fn signal_levels(n: usize, shift: f64) -> Result<Vec<f32>> {
             (product / (shift + (1.0 - shift) * product)) as f32
         })
         .collect();
-    let levels: Vec<f32> = steps.iter().filter_map(|&t| table.get(t)).map(|a| a.sqrt()).collect();
+    let levels: Vec<f32> = steps
+        .iter()
+        .filter_map(|&t| table.get(t))
+        .map(|a| a.sqrt())
+        .collect();
     let (Some(&first), Some(&last)) = (levels.first(), levels.last()) else {
         return Err(Error::invalid("an empty noise schedule"));
     };
@@ -71,6 +78,11 @@ pub fn nearest(table: &[f32], level: f32) -> usize {
         }
     }
     best.0
+}
+
+/// `value` rounded to the nearest float32.
+pub fn round_f32(value: f64) -> f64 {
+    f64::from(value as f32)
 }
 
 /// `value` rounded to the nearest bfloat16, ties to even.
@@ -96,8 +108,17 @@ mod tests {
     #[test]
     fn levels_of_the_release() {
         let full = signal_levels(1000, 1.0).unwrap();
-        for (index, want) in [(0, 0.999_574_9), (19, 0.990_459_7), (675, 0.263_958_72), (999, 0.0)] {
-            assert!((full[index] - want).abs() < 1e-6, "level {index} is {}", full[index]);
+        for (index, want) in [
+            (0, 0.999_574_9),
+            (19, 0.990_459_7),
+            (675, 0.263_958_72),
+            (999, 0.0),
+        ] {
+            assert!(
+                (full[index] - want).abs() < 1e-6,
+                "level {index} is {}",
+                full[index]
+            );
         }
         let sampler = signal_levels(51, 1.0).unwrap();
         assert!((sampler[0] - 0.991_08).abs() < 1e-5);

@@ -49,17 +49,26 @@ pub struct SdeSchedule {
 }
 
 impl SdeSchedule {
-    /// `guidance.steps` steps; `shift` for the sampler's table, `training_shift` for the 1000-entry table (both 1 in
-    /// the release).
+    /// `steps` steps, which `guidance` should have too; `shift` for the sampler's table, `training_shift` for the
+    /// 1000-entry table (both 1 in the release).
     ///
     /// # Errors
     /// As [`schedule::signal_levels`].
-    pub fn new(guidance: DynamicGuidance, shift: f64, training_shift: f64) -> Result<Self> {
-        let timesteps = schedule::timesteps(guidance.steps)?;
-        let levels = schedule::signal_levels(guidance.steps, shift)?;
+    pub fn new(
+        steps: usize,
+        guidance: DynamicGuidance,
+        shift: f64,
+        training_shift: f64,
+    ) -> Result<Self> {
+        let timesteps = schedule::timesteps(steps)?;
+        let levels = schedule::signal_levels(steps, shift)?;
         let table = schedule::signal_levels(schedule::TRAINING_STEPS, training_shift)?;
         let following = levels.iter().rev().skip(1).copied().chain([1.0]);
-        let steps = timesteps.iter().rev().zip(levels.iter().rev().zip(following)).enumerate();
+        let steps = timesteps
+            .iter()
+            .rev()
+            .zip(levels.iter().rev().zip(following))
+            .enumerate();
         Ok(Self {
             steps: steps
                 .map(|(index, (&timestep, (&level, next)))| SdeStep {
@@ -67,7 +76,10 @@ impl SdeSchedule {
                     timestep,
                     level,
                     next,
-                    snapped: table.get(schedule::nearest(&table, level)).copied().unwrap_or(level),
+                    snapped: table
+                        .get(schedule::nearest(&table, level))
+                        .copied()
+                        .unwrap_or(level),
                     guidance: guidance.scale(timestep),
                 })
                 .collect(),
@@ -161,7 +173,7 @@ mod tests {
     fn a_perfect_network_is_followed_to_the_end() {
         let device = &Device::Cpu;
         let clean = Tensor::new(&[0.5f32, -1.5, 2.0], device).unwrap();
-        let schedule = SdeSchedule::new(DynamicGuidance::new(8.0, 12), 1.0, 1.0).unwrap();
+        let schedule = SdeSchedule::new(12, DynamicGuidance::new(8.0, 12), 1.0, 1.0).unwrap();
         let start = Tensor::new(&[1f32, 1.0, -1.0], device).unwrap();
         let mut draws = 0;
         let x = sample(
@@ -179,20 +191,34 @@ mod tests {
             },
             &Progress::none(),
             |state| {
-                assert!(state.x.to_vec1::<f32>().unwrap().iter().all(|v| v.is_finite()));
+                assert!(
+                    state
+                        .x
+                        .to_vec1::<f32>()
+                        .unwrap()
+                        .iter()
+                        .all(|v| v.is_finite())
+                );
                 Ok(())
             },
         )
         .unwrap();
         assert_eq!(draws, 11);
-        let error = (x - clean).unwrap().abs().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+        let error = (x - clean)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max(0)
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap();
         assert!(error < 1e-5, "{error}");
     }
 
     #[test]
     fn cancelling_stops_before_the_next_step() {
         let cancel = CancelToken::new();
-        let schedule = SdeSchedule::new(DynamicGuidance::new(8.0, 4), 1.0, 1.0).unwrap();
+        let schedule = SdeSchedule::new(4, DynamicGuidance::new(8.0, 4), 1.0, 1.0).unwrap();
         let x = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
         let mut calls = 0;
         let result = sample(

@@ -19,7 +19,12 @@ fn every_golden_file_passes() {
             "{} {} tensors, {:.2e} of {:.0e}",
             outcome.name, outcome.tensors, outcome.error, outcome.tolerance
         );
-        failed.extend(outcome.problems.iter().map(|problem| format!("{}: {problem}", outcome.name)));
+        failed.extend(
+            outcome
+                .problems
+                .iter()
+                .map(|problem| format!("{}: {problem}", outcome.name)),
+        );
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

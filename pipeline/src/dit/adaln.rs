@@ -32,7 +32,12 @@ impl LayerNorm {
             return self.on_processor(x, modulation);
         }
         let weight = self.weight.to_dtype(x.dtype())?;
-        let y = ops::layer_norm(&x.contiguous()?, &weight, &self.bias.to_dtype(x.dtype())?, self.eps)?;
+        let y = ops::layer_norm(
+            &x.contiguous()?,
+            &weight,
+            &self.bias.to_dtype(x.dtype())?,
+            self.eps,
+        )?;
         Ok(match modulation {
             Some((shift, scale)) => y.broadcast_mul(&(scale + 1.0)?)?.broadcast_add(shift)?,
             None => y,
@@ -173,7 +178,9 @@ mod tests {
 
     fn wave(shape: &[usize], frequency: f32) -> Tensor {
         let len = shape.iter().product();
-        let values: Vec<f32> = (0..len).map(|i| (i as f32 * frequency).sin() + 0.2).collect();
+        let values: Vec<f32> = (0..len)
+            .map(|i| (i as f32 * frequency).sin() + 0.2)
+            .collect();
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
     }
 
@@ -189,7 +196,11 @@ mod tests {
             bias: wave(&[20], 0.9),
             eps: 1e-5,
         };
-        let (x, shift, scale) = (wave(&[5, 20], 0.37), wave(&[1, 20], 1.1), wave(&[1, 20], 1.7));
+        let (x, shift, scale) = (
+            wave(&[5, 20], 0.37),
+            wave(&[1, 20], 1.1),
+            wave(&[1, 20], 1.7),
+        );
         let plain = ops::layer_norm_slow(&x, &norm.weight, &norm.bias, 1e-5).unwrap();
         assert!(difference(&norm.forward(&x, None).unwrap(), &plain) < 1e-5);
         let want = plain.broadcast_mul(&(&scale + 1.0).unwrap()).unwrap();
@@ -199,7 +210,11 @@ mod tests {
 
     #[test]
     fn gates_scale_what_is_added() {
-        let (x, y, gate) = (wave(&[3, 10], 0.2), wave(&[3, 10], 0.5), wave(&[1, 10], 0.8));
+        let (x, y, gate) = (
+            wave(&[3, 10], 0.2),
+            wave(&[3, 10], 0.5),
+            wave(&[1, 10], 0.8),
+        );
         let want = (&x + y.broadcast_mul(&gate).unwrap()).unwrap();
         assert!(difference(&add_gated(&x, &gate, &y).unwrap(), &want) < 1e-6);
         assert!(add_gated(&x, &gate, &wave(&[2, 10], 0.5)).is_err());
@@ -212,7 +227,13 @@ mod tests {
         let linear = Linear::new(weight, Some(Tensor::new(bias, &Device::Cpu).unwrap()));
         let (image, text) = modulations(&linear, &wave(&[1, 1], 1.0)).unwrap();
         let value = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0];
-        assert_eq!((value(&image.attention.shift), value(&image.mlp.gate)), (0.0, 5.0));
-        assert_eq!((value(&text.attention.scale), value(&text.mlp.shift)), (7.0, 9.0));
+        assert_eq!(
+            (value(&image.attention.shift), value(&image.mlp.gate)),
+            (0.0, 5.0)
+        );
+        assert_eq!(
+            (value(&text.attention.scale), value(&text.mlp.shift)),
+            (7.0, 9.0)
+        );
     }
 }

@@ -108,7 +108,11 @@ impl<'a> Heads<'a> {
                 let image = self.filled.checked_sub(self.text);
                 let all_rows = rows.reshape((count, 3, self.heads, self.dim))?;
                 for (index, pieces) in all.iter_mut().enumerate() {
-                    let mut x = all_rows.narrow(1, index, 1)?.squeeze(1)?.transpose(0, 1)?.contiguous()?;
+                    let mut x = all_rows
+                        .narrow(1, index, 1)?
+                        .squeeze(1)?
+                        .transpose(0, 1)?
+                        .contiguous()?;
                     let norm = [&self.norm.query, &self.norm.key];
                     if let Some(norm) = norm.get(index) {
                         x = norm.forward(&x, None)?;
@@ -133,7 +137,9 @@ impl<'a> Heads<'a> {
                 Tensor::from_slice(k, shape, &Device::Cpu)?,
                 Tensor::from_slice(v, shape, &Device::Cpu)?,
             ]),
-            Parts::Device([q, k, v]) => Ok([Tensor::cat(q, 1)?, Tensor::cat(k, 1)?, Tensor::cat(v, 1)?]),
+            Parts::Device([q, k, v]) => {
+                Ok([Tensor::cat(q, 1)?, Tensor::cat(k, 1)?, Tensor::cat(v, 1)?])
+            }
         }
     }
 
@@ -152,7 +158,11 @@ impl<'a> Heads<'a> {
                 Ok(Tensor::from_vec(out, (self.tokens, hidden), &Device::Cpu)?)
             }
             Parts::Device([q, k, v]) => {
-                let (q, k, v) = (Tensor::cat(&q, 1)?, Tensor::cat(&k, 1)?, Tensor::cat(&v, 1)?);
+                let (q, k, v) = (
+                    Tensor::cat(&q, 1)?,
+                    Tensor::cat(&k, 1)?,
+                    Tensor::cat(&v, 1)?,
+                );
                 on_device(&q, &k, &v, cancel)
             }
         }
@@ -224,12 +234,18 @@ fn on_device(q: &Tensor, k: &Tensor, v: &Tensor, cancel: &CancelToken) -> Result
     let mut blocks = Vec::with_capacity(tokens.div_ceil(block));
     for first in (0..tokens).step_by(block) {
         cancel.check()?;
-        let queries = (q.narrow(1, first, block.min(tokens - first))?.contiguous()? * scale)?;
+        let queries = (q
+            .narrow(1, first, block.min(tokens - first))?
+            .contiguous()?
+            * scale)?;
         let weights = ops::softmax(&queries.matmul(&keys)?, D::Minus1)?;
         blocks.push(weights.matmul(v)?);
     }
     let all = Tensor::cat(&blocks, 1)?;
-    Ok(all.transpose(0, 1)?.contiguous()?.reshape((tokens, heads * dim))?)
+    Ok(all
+        .transpose(0, 1)?
+        .contiguous()?
+        .reshape((tokens, heads * dim))?)
 }
 
 fn on_processor(
@@ -241,8 +257,14 @@ fn on_processor(
 ) -> Result<Vec<f32>> {
     let mut out = vec![0f32; tokens * hidden];
     // Small clips are cut finer, so that every thread has work; long ones so that a task ends soon.
-    let block = tokens.div_ceil(2 * rayon::current_num_threads()).clamp(16, QUERIES);
-    let block = if tokens > 32_768 { block.min(64) } else { block };
+    let block = tokens
+        .div_ceil(2 * rayon::current_num_threads())
+        .clamp(16, QUERIES);
+    let block = if tokens > 32_768 {
+        block.min(64)
+    } else {
+        block
+    };
     out.par_chunks_mut(block * hidden)
         .enumerate()
         .try_for_each_init(Scratch::default, |scratch, (index, out)| {
@@ -302,7 +324,9 @@ impl Scratch {
             );
             let states = self.maxima.iter_mut().zip(&mut self.sums);
             let results = self.result.chunks_mut(dim);
-            for ((scores, (maximum, sum)), result) in self.scores.chunks_mut(count).zip(states).zip(results) {
+            for ((scores, (maximum, sum)), result) in
+                self.scores.chunks_mut(count).zip(states).zip(results)
+            {
                 let new = maximum.max(largest(scores));
                 let shrink = exp(*maximum - new);
                 for score in scores.iter_mut() {
@@ -334,7 +358,11 @@ fn largest(values: &[f32]) -> f32 {
             *maximum = if *value > *maximum { *value } else { *maximum };
         }
     }
-    maxima.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+    maxima
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max)
 }
 
 #[cfg(test)]
@@ -344,7 +372,9 @@ mod tests {
 
     fn wave(shape: &[usize], frequency: f32) -> Tensor {
         let len = shape.iter().product();
-        let values: Vec<f32> = (0..len).map(|i| 3.0 * (i as f32 * frequency).sin()).collect();
+        let values: Vec<f32> = (0..len)
+            .map(|i| 3.0 * (i as f32 * frequency).sin())
+            .collect();
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
     }
 
@@ -389,19 +419,23 @@ mod tests {
         let rope = Rope::new(grid, 16, 10_000.0);
         let tokens = text + grid.tokens();
         let rows = wave(&[tokens, 96], 0.77);
-        let fill = |mut heads: Heads<'_>| {
-            heads.push(&rows.narrow(0, 0, text).unwrap()).unwrap();
-            heads.push(&rows.narrow(0, text, 100).unwrap()).unwrap();
-            heads.push(&rows.narrow(0, text + 100, tokens - text - 100).unwrap()).unwrap();
-            heads
-        };
         let new = || Heads::new(&config, &norm, &rope, (text, tokens), &Device::Cpu);
-        let device = fill(Heads {
+        let mut processor = new();
+        let mut device = Heads {
             parts: Parts::Device(Default::default()),
             ..new()
-        });
-        let processor = fill(new());
-        for (a, b) in processor.tensors().unwrap().iter().zip(&device.tensors().unwrap()) {
+        };
+        for heads in [&mut processor, &mut device] {
+            for (first, count) in [(0, text), (text, 100), (text + 100, tokens - text - 100)] {
+                heads.push(&rows.narrow(0, first, count).unwrap()).unwrap();
+            }
+        }
+        for (a, b) in processor
+            .tensors()
+            .unwrap()
+            .iter()
+            .zip(&device.tensors().unwrap())
+        {
             assert!(difference(a, b) < 1e-5);
         }
         let cancel = CancelToken::new();

@@ -32,7 +32,11 @@ impl Tokens {
         let all = self.rows.dim(0)?;
         let mut steps = Vec::new();
         for (first, end) in [(0, self.text), (self.text, all)] {
-            steps.extend((first..end).step_by(size).map(|start| (start, size.min(end - start))));
+            steps.extend(
+                (first..end)
+                    .step_by(size)
+                    .map(|start| (start, size.min(end - start))),
+            );
         }
         Ok(steps)
     }
@@ -62,7 +66,11 @@ impl Block {
             |name: &str| LayerNorm::new(&adaln.pp(name).pp(index), config.head_dim, 1e-6);
         Ok(Self {
             index,
-            modulation: adaln.pp("adaLN_modulations").pp(index).pp(1).linear(config.time_dim, 12 * d)?,
+            modulation: adaln
+                .pp("adaLN_modulations")
+                .pp(index)
+                .pp(1)
+                .linear(config.time_dim, 12 * d)?,
             norm1: LayerNorm::new(&layer.pp("input_layernorm"), d, 1e-5)?,
             qkv: layer.pp("attention.query_key_value").linear(d, 3 * d)?,
             qk_norm: QkNorm {
@@ -100,7 +108,9 @@ impl Block {
             progress.check()?;
             let Segment { attention, .. } = segment(first);
             let x = tokens.rows.narrow(0, first, count)?;
-            let x = self.norm1.forward(&x, Some((&attention.shift, &attention.scale)))?;
+            let x = self
+                .norm1
+                .forward(&x, Some((&attention.shift, &attention.scale)))?;
             heads.push(&qkv.forward(&x)?)?;
         }
         drop(qkv);
@@ -112,7 +122,9 @@ impl Block {
         }
         let attended = heads.attend(progress.cancel_token())?;
         if let Some(tap) = tap {
-            let by_head = attended.reshape((all, config.heads, config.head_dim))?.transpose(0, 1)?;
+            let by_head = attended
+                .reshape((all, config.heads, config.head_dim))?
+                .transpose(0, 1)?;
             tap(TapPoint::Attention(self.index), &by_head)?;
         }
 
@@ -129,7 +141,9 @@ impl Block {
             let y = up.forward(&y)?;
             progress.check()?;
             let y = down.forward(&gelu(y)?)?;
-            tokens.rows.slice_set(&adaln::add_gated(&x, &mlp.gate, &y)?, 0, first)?;
+            tokens
+                .rows
+                .slice_set(&adaln::add_gated(&x, &mlp.gate, &y)?, 0, first)?;
         }
         Ok(())
     }
@@ -149,7 +163,8 @@ fn rows_in_step(config: &DitConfig, device: &Device) -> usize {
 fn widened(linear: &Linear, dtype: DType, steps: &[(usize, usize)]) -> Result<Linear> {
     match linear.weight() {
         Some(weight) if weight.dtype() != dtype && steps.len() > 2 => {
-            Ok(Linear::new(weight.to_dtype(dtype)?, linear.bias().cloned()).with_lora(linear.lora().cloned()))
+            Ok(Linear::new(weight.to_dtype(dtype)?, linear.bias().cloned())
+                .with_lora(linear.lora().cloned()))
         }
         _ => Ok(linear.clone()),
     }
@@ -162,11 +177,14 @@ fn gelu(x: Tensor) -> Result<Tensor> {
     }
     let mut result = vec![0f32; x.elem_count()];
     with_f32(&x, |x| {
-        result.par_chunks_mut(4096).zip(x.par_chunks(4096)).for_each(|(to, from)| {
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = gelu_tanh(*from);
-            }
-        });
+        result
+            .par_chunks_mut(4096)
+            .zip(x.par_chunks(4096))
+            .for_each(|(to, from)| {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = gelu_tanh(*from);
+                }
+            });
         Ok(())
     })?;
     Ok(Tensor::from_vec(result, x.shape(), &Device::Cpu)?)
@@ -183,7 +201,10 @@ mod tests {
             text: 3,
         };
         assert_eq!(tokens.steps(4).unwrap(), [(0, 3), (3, 4), (7, 3)]);
-        assert_eq!(tokens.steps(2).unwrap(), [(0, 2), (2, 1), (3, 2), (5, 2), (7, 2), (9, 1)]);
+        assert_eq!(
+            tokens.steps(2).unwrap(),
+            [(0, 2), (2, 1), (3, 2), (5, 2), (7, 2), (9, 1)]
+        );
     }
 
     #[test]

@@ -56,7 +56,9 @@ impl DitConfig {
         }
         let out = shape("mixins.final_layer.linear.weight", 2)?[0];
         if !out.is_multiple_of(side * side) {
-            return Err(fail(format!("{out} features come out for patches of {side}x{side}")));
+            return Err(fail(format!(
+                "{out} features come out for patches of {side}x{side}"
+            )));
         }
         Ok(Self {
             layers: weights.count("transformer.layers"),
@@ -80,7 +82,10 @@ impl DitConfig {
     /// [`Error::Invalid`] when the patches do not cover the latent.
     pub fn grid(&self, frames: usize, height: usize, width: usize) -> Result<Grid> {
         let patch = self.patch.max(1);
-        if frames * height * width == 0 || !height.is_multiple_of(patch) || !width.is_multiple_of(patch) {
+        if frames * height * width == 0
+            || !height.is_multiple_of(patch)
+            || !width.is_multiple_of(patch)
+        {
             return Err(Error::invalid(format!(
                 "a latent of {frames} frames of {width}x{height} cannot be cut into {patch}x{patch} patches; \
                  frames must be multiples of {} pixels",
@@ -128,7 +133,11 @@ mod tests {
                 ((*name).to_owned(), zeros)
             })
             .collect();
-        Weights::new(Checkpoint::from_tensors(tensors).unwrap(), &Device::Cpu, DType::F32)
+        Weights::new(
+            Checkpoint::from_tensors(tensors).unwrap(),
+            &Device::Cpu,
+            DType::F32,
+        )
     }
 
     const SMALL: [(&str, &[usize]); 6] = [
@@ -144,7 +153,10 @@ mod tests {
     fn sizes_come_from_shapes() {
         let config = DitConfig::infer(&weights(&SMALL)).unwrap();
         assert_eq!((config.heads, config.head_dim, config.layers), (3, 32, 1));
-        assert_eq!((config.mlp, config.out_channels, config.reference), (100, 16, false));
+        assert_eq!(
+            (config.mlp, config.out_channels, config.reference),
+            (100, 16, false)
+        );
         assert_eq!(config.grid(13, 16, 60).unwrap().tokens(), 13 * 8 * 30);
         assert!(config.grid(13, 15, 60).is_err());
     }

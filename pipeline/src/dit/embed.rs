@@ -18,7 +18,9 @@ pub fn sinusoid(t: f64, dim: usize) -> Vec<f32> {
         .collect();
     let cos = angles.iter().map(|a| a.cos());
     let sin = angles.iter().map(|a| a.sin());
-    cos.chain(sin).chain((dim % 2 == 1).then_some(0.0)).collect()
+    cos.chain(sin)
+        .chain((dim % 2 == 1).then_some(0.0))
+        .collect()
 }
 
 /// Linear, SiLU, linear over the sinusoidal embedding of a number.
@@ -41,7 +43,8 @@ impl NumberEmbedding {
 
     /// `[1, time_dim]`.
     pub fn forward(&self, number: f64, device: &Device, dtype: DType) -> Result<Tensor> {
-        let x = Tensor::from_vec(sinusoid(number, self.dim), (1, self.dim), device)?.to_dtype(dtype)?;
+        let x =
+            Tensor::from_vec(sinusoid(number, self.dim), (1, self.dim), device)?.to_dtype(dtype)?;
         self.second.forward(&self.first.forward(&x)?.silu()?)
     }
 }
@@ -75,7 +78,10 @@ impl PatchEmbedding {
             .permute((0, 2, 4, 1, 3, 5))?
             .contiguous()?
             .reshape((grid.tokens(), channels * p * p))?;
-        Ok(Tensor::cat(&[&self.text.forward(text)?, &self.image.forward(&patches)?], 0)?)
+        Ok(Tensor::cat(
+            &[&self.text.forward(text)?, &self.image.forward(&patches)?],
+            0,
+        )?)
     }
 }
 

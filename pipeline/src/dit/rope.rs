@@ -27,7 +27,11 @@ impl Rope {
         let mut sin = Vec::with_capacity(grid.tokens() * half);
         let rows = grid.rows * grid.columns;
         for token in 0..grid.tokens() {
-            let position = [token / rows, token % rows / grid.columns, token % grid.columns];
+            let position = [
+                token / rows,
+                token % rows / grid.columns,
+                token % grid.columns,
+            ];
             for (axis, position) in axes.iter().zip(position) {
                 let range = position * axis.angles..(position + 1) * axis.angles;
                 cos.extend_from_slice(&axis.cos[range.clone()]);
@@ -104,8 +108,16 @@ mod tests {
         features[4] = 1.0;
         features[11] = 1.0;
         rope.rotate(23, &mut features);
-        let want = [(0, 1f32.cos()), (1, 1f32.sin()), (4, 2f32.cos()), (5, 2f32.sin())];
-        for (index, value) in want.into_iter().chain([(10, -3f32.sin()), (11, 3f32.cos())]) {
+        let want = [
+            (0, 1f32.cos()),
+            (1, 1f32.sin()),
+            (4, 2f32.cos()),
+            (5, 2f32.sin()),
+        ];
+        for (index, value) in want
+            .into_iter()
+            .chain([(10, -3f32.sin()), (11, 3f32.cos())])
+        {
             assert!((features[index] - value).abs() < 1e-6, "feature {index}");
         }
         let mut first = [0.5; 16];

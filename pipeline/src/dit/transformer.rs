@@ -70,12 +70,19 @@ impl Transformer {
             time: number("time_embed")?,
             reference: config
                 .reference
-                .then(|| Ok::<_, Error>((number("time_size_embedding")?, number("ref_step_time_embedding")?)))
+                .then(|| {
+                    Ok::<_, Error>((
+                        number("time_size_embedding")?,
+                        number("ref_step_time_embedding")?,
+                    ))
+                })
                 .transpose()?,
             blocks,
             final_norm: LayerNorm::new(&weights.pp("transformer.final_layernorm"), d, 1e-5)?,
             out_norm: LayerNorm::new(&layer.pp("norm_final"), d, 1e-6)?,
-            out_modulation: layer.pp("adaLN_modulation.1").linear(config.time_dim, 2 * d)?,
+            out_modulation: layer
+                .pp("adaLN_modulation.1")
+                .linear(config.time_dim, 2 * d)?,
             out: layer.pp("linear").linear(d, config.out_channels * patch)?,
             device: weights.device().clone(),
             dtype: if weights.device().is_cpu() {
@@ -111,7 +118,13 @@ impl Transformer {
     ///
     /// # Errors
     /// [`Error::Invalid`] for shapes that do not fit together, [`Error::Cancelled`], or a failed tensor operation.
-    pub fn forward(&self, latent: &Tensor, times: &[Times], context: &Tensor, progress: &Progress) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        latent: &Tensor,
+        times: &[Times],
+        context: &Tensor,
+        progress: &Progress,
+    ) -> Result<Tensor> {
         let (batch, ..) = latent.dims5()?;
         if times.len() != batch || context.dim(0)? != batch {
             return Err(Error::invalid(format!(
@@ -123,7 +136,15 @@ impl Transformer {
         let samples = times
             .iter()
             .enumerate()
-            .map(|(index, times)| self.sample(&latent.get(index)?, *times, &context.get(index)?, progress, None))
+            .map(|(index, times)| {
+                self.sample(
+                    &latent.get(index)?,
+                    *times,
+                    &context.get(index)?,
+                    progress,
+                    None,
+                )
+            })
             .collect::<Result<Vec<_>>>()?;
         Ok(Tensor::stack(&samples, 0)?)
     }
@@ -167,19 +188,31 @@ impl Transformer {
         }
         if let Some(tap) = &mut tap {
             tap(TapPoint::Tokens(self.blocks.len()), &tokens.rows.copy()?)?;
-            tap(TapPoint::FinalNorm, &self.final_norm.forward(&tokens.rows, None)?)?;
+            tap(
+                TapPoint::FinalNorm,
+                &self.final_norm.forward(&tokens.rows, None)?,
+            )?;
         }
         progress.check()?;
-        let image = self.final_norm.forward(&tokens.rows.narrow(0, length, grid.tokens())?, None)?;
+        let image = self
+            .final_norm
+            .forward(&tokens.rows.narrow(0, length, grid.tokens())?, None)?;
         let modulation = self.out_modulation.forward(&embedding.silu()?)?;
         let shift = modulation.narrow(1, 0, self.config.hidden)?;
         let scale = modulation.narrow(1, self.config.hidden, self.config.hidden)?;
-        let out = self.out.forward(&self.out_norm.forward(&image, Some((&shift, &scale)))?)?;
+        let out = self
+            .out
+            .forward(&self.out_norm.forward(&image, Some((&shift, &scale)))?)?;
         Ok(unpatchify(&out, grid, &self.config)?.to_dtype(DType::F32)?)
     }
 
     /// The sum of the time embeddings, `[1, time_dim]`.
-    fn embedding(&self, times: Times, frames: usize, tap: &mut Option<&mut Tap<'_>>) -> Result<Tensor> {
+    fn embedding(
+        &self,
+        times: Times,
+        frames: usize,
+        tap: &mut Option<&mut Tap<'_>>,
+    ) -> Result<Tensor> {
         let (device, dtype) = (&self.device, self.dtype);
         let mut sum = self.time.forward(times.timestep, device, dtype)?;
         if let Some((size, step)) = &self.reference {
@@ -204,7 +237,13 @@ impl Transformer {
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
-    pub fn both(&self, latent: &Tensor, times: Times, context: &Tensor, progress: &Progress) -> Result<(Tensor, Tensor)> {
+    pub fn both(
+        &self,
+        latent: &Tensor,
+        times: Times,
+        context: &Tensor,
+        progress: &Progress,
+    ) -> Result<(Tensor, Tensor)> {
         if latent.dim(0)? != 1 || context.dim(0)? != 1 {
             return Err(Error::invalid(format!(
                 "guidance takes one latent and one prompt, found {:?} and {:?}",

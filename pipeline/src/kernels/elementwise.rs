@@ -48,7 +48,10 @@ mod tests {
             let x = i as f32 * 0.01;
             let want = f64::from(x).exp();
             let got = f64::from(exp(x));
-            assert!(((got - want) / want).abs() < 3e-7, "exp({x}) = {got}, expected {want}");
+            assert!(
+                ((got - want) / want).abs() < 3e-7,
+                "exp({x}) = {got}, expected {want}"
+            );
         }
         assert!(exp(f32::NEG_INFINITY) < 1e-37);
     }
@@ -58,7 +61,10 @@ mod tests {
         for i in -2000..2000 {
             let x = f64::from(i) * 0.01;
             let silu_want = x / (1.0 + (-x).exp());
-            let gelu_want = 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh());
+            let gelu_want = 0.5
+                * x
+                * (1.0
+                    + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh());
             assert!((f64::from(silu(x as f32)) - silu_want).abs() < 3e-6);
             assert!((f64::from(gelu_tanh(x as f32)) - gelu_want).abs() < 3e-6);
         }

@@ -17,7 +17,11 @@ impl<'a> Matrix<'a> {
     ///
     /// # Panics
     /// When the last element lies outside of `data`.
-    pub fn new(data: &'a [f32], (rows, cols): (usize, usize), (row_stride, col_stride): (usize, usize)) -> Self {
+    pub fn new(
+        data: &'a [f32],
+        (rows, cols): (usize, usize),
+        (row_stride, col_stride): (usize, usize),
+    ) -> Self {
         assert_inside(data.len(), (rows, cols), (row_stride, col_stride));
         Self {
             data,
@@ -40,7 +44,11 @@ impl<'a> Matrix<'a> {
     }
 }
 
-fn assert_inside(len: usize, (rows, cols): (usize, usize), (row_stride, col_stride): (usize, usize)) {
+fn assert_inside(
+    len: usize,
+    (rows, cols): (usize, usize),
+    (row_stride, col_stride): (usize, usize),
+) {
     let inside = rows == 0 || cols == 0 || (rows - 1) * row_stride + (cols - 1) * col_stride < len;
     assert!(
         inside,
@@ -54,7 +62,14 @@ fn assert_inside(len: usize, (rows, cols): (usize, usize), (row_stride, col_stri
 ///
 /// # Panics
 /// When the inner dimensions differ or `dst` is too small.
-pub fn matmul(dst: &mut [f32], dst_stride: usize, accumulate: bool, scale: f32, a: Matrix<'_>, b: Matrix<'_>) {
+pub fn matmul(
+    dst: &mut [f32],
+    dst_stride: usize,
+    accumulate: bool,
+    scale: f32,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+) {
     assert_eq!(a.cols, b.rows, "inner dimensions of a matrix product");
     assert!(dst_stride >= b.cols, "rows of the result overlap");
     assert_inside(dst.len(), (a.rows, b.cols), (dst_stride, 1));

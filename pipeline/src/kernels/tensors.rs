@@ -14,7 +14,9 @@ pub fn with_f32<R>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> Result<R>) -> R
     let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     let values = match &*storage {
-        Storage::Cpu(CpuStorage::F32(values)) => layout.contiguous_offsets().and_then(|(a, b)| values.get(a..b)),
+        Storage::Cpu(CpuStorage::F32(values)) => layout
+            .contiguous_offsets()
+            .and_then(|(a, b)| values.get(a..b)),
         _ => None,
     };
     match values {
@@ -38,7 +40,11 @@ mod tests {
         let sum = |t: &Tensor| with_f32(t, |v| Ok(v.to_vec())).unwrap();
         assert_eq!(sum(&tensor), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert_eq!(sum(&tensor.t().unwrap()), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
-        let row = tensor.narrow(0, 1, 1).unwrap().to_dtype(DType::BF16).unwrap();
+        let row = tensor
+            .narrow(0, 1, 1)
+            .unwrap()
+            .to_dtype(DType::BF16)
+            .unwrap();
         assert_eq!(sum(&row), [4.0, 5.0, 6.0]);
     }
 }

@@ -1,6 +1,6 @@
 //! Golden runs of the diffusion transformer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
@@ -9,12 +9,17 @@ use super::golden::{Check, GUIDED, Golden, NETWORK, TABLE};
 use crate::checkpoint::{Checkpoint, LoraMode, ModelFolder, Weights};
 use crate::dit::{TapPoint, Times, Transformer};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::released::flow::{FlowOptions, GuidedField};
 use crate::schedule::round_bf16;
-use crate::solver;
+use crate::solver::{self, FlowTime, VelocityField};
 
 /// The checkpoint of a transformer; files named for Stage I take that one, all others Stage II.
-pub(super) fn checkpoint(golden: &Golden, config: &Value, first_stage: bool) -> Result<Arc<Checkpoint>> {
+pub(super) fn checkpoint(
+    golden: &Golden,
+    config: &Value,
+    first_stage: bool,
+) -> Result<Arc<Checkpoint>> {
     let find = |folder: &ModelFolder| {
         if first_stage {
             folder.open_stage1()
@@ -22,11 +27,19 @@ pub(super) fn checkpoint(golden: &Golden, config: &Value, first_stage: bool) -> 
             folder.open_stage2()
         }
     };
-    Ok(Arc::new(golden.checkpoint(config, find, Checkpoint::into_dit)?))
+    Ok(Arc::new(golden.checkpoint(
+        config,
+        find,
+        Checkpoint::into_dit,
+    )?))
 }
 
 /// The transformer of `checkpoint` with the settings of `config`.
-pub(super) fn load(checkpoint: &Arc<Checkpoint>, config: &Value, lora: LoraMode) -> Result<Transformer> {
+pub(super) fn load(
+    checkpoint: &Arc<Checkpoint>,
+    config: &Value,
+    lora: LoraMode,
+) -> Result<Transformer> {
     let alpha = config["lora_alpha"].as_f64().unwrap_or(1.0);
     let weights = Weights::new(checkpoint.clone(), &Device::Cpu, DType::F32).with_lora(lora, alpha);
     let theta = config["rope_theta"].as_f64().unwrap_or(10_000.0);
@@ -35,7 +48,10 @@ pub(super) fn load(checkpoint: &Arc<Checkpoint>, config: &Value, lora: LoraMode)
 
 /// Whether `golden` belongs to the first stage.
 fn first_stage(golden: &Golden) -> bool {
-    golden.name.contains("stage1") || golden.config["ckpt"].as_str().is_some_and(|name| name.contains("stage1"))
+    golden.name.contains("stage1")
+        || golden.config["ckpt"]
+            .as_str()
+            .is_some_and(|name| name.contains("stage1"))
 }
 
 /// One network evaluation of each kind, and the values inside of one.
@@ -54,10 +70,18 @@ pub(super) fn transformer(golden: &Golden, check: &mut Check<'_>) -> Result<()> 
         }
     }
     drop(merged);
-    for (name, mode) in [("out_unmerged", LoraMode::Apart), ("out_without_lora", LoraMode::Ignore)] {
+    for (name, mode) in [
+        ("out_unmerged", LoraMode::Apart),
+        ("out_without_lora", LoraMode::Ignore),
+    ] {
         if golden.has(name) {
             let model = load(&checkpoint, &golden.config, mode)?;
-            check.tensor(golden, name, &run(golden, check, &model, "timesteps")?, NETWORK)?;
+            check.tensor(
+                golden,
+                name,
+                &run(golden, check, &model, "timesteps")?,
+                NETWORK,
+            )?;
         }
     }
     Ok(())
@@ -103,13 +127,23 @@ fn inside(golden: &Golden, check: &mut Check<'_>, model: &Transformer) -> Result
             for ((name, wanted), list) in points.iter().zip(&mut seen) {
                 if *wanted == point && golden.has(name) {
                     // Embeddings have a row of their own already.
-                    let value = if name.starts_with("emb") { value.squeeze(0)? } else { value.clone() };
+                    let value = if name.starts_with("emb") {
+                        value.squeeze(0)?
+                    } else {
+                        value.clone()
+                    };
                     list.push(value);
                 }
             }
             Ok(())
         };
-        model.sample(&x.get(index)?, times, &context.get(index)?, check.progress, Some(&mut tap))?;
+        model.sample(
+            &x.get(index)?,
+            times,
+            &context.get(index)?,
+            check.progress,
+            Some(&mut tap),
+        )?;
     }
     for ((name, _), list) in points.iter().zip(&seen) {
         if !list.is_empty() {
@@ -123,9 +157,12 @@ fn inside(golden: &Golden, check: &mut Check<'_>, model: &Transformer) -> Result
 pub(super) fn merged_linears(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
     let checkpoint = checkpoint(golden, &golden.config, first_stage(golden))?;
     let alpha = golden.number_or("lora_alpha", 1.0);
-    let weights = Weights::new(checkpoint, &Device::Cpu, DType::F32).with_lora(LoraMode::Merge, alpha);
+    let weights =
+        Weights::new(checkpoint, &Device::Cpu, DType::F32).with_lora(LoraMode::Merge, alpha);
     for name in golden.names() {
-        let Some(layer) = name.strip_suffix(".weight") else { continue };
+        let Some(layer) = name.strip_suffix(".weight") else {
+            continue;
+        };
         let (outputs, inputs) = golden.raw(name)?.dims2()?;
         let linear = weights.pp(layer).linear(inputs, outputs)?;
         let absent = || Error::invalid(format!("{layer} is quantised or has no bias"));
@@ -162,12 +199,12 @@ pub(super) fn flow(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
         ..options
     };
     let (grid, grid_bf16) = (options.grid()?, rounded.grid()?);
-    let times = |grid: &[solver::FlowTime]| -> Vec<f64> {
+    let times = |grid: &[FlowTime]| -> Vec<f64> {
         let end = grid.last().map(|at| round_bf16(at.t + at.dt));
         grid.iter().map(|at| at.t).chain(end).collect()
     };
     let evaluated: Vec<f64> = grid.iter().map(|at| at.t).collect();
-    let timesteps = |options: &FlowOptions, grid: &[solver::FlowTime]| -> Vec<f64> {
+    let timesteps = |options: &FlowOptions, grid: &[FlowTime]| -> Vec<f64> {
         grid.iter().map(|at| options.timestep(at.t)).collect()
     };
     for (name, values, tolerance) in [
@@ -189,22 +226,49 @@ pub(super) fn flow(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
         check.tensor(golden, "noised_start", &start, NETWORK)?;
     }
     let mut states = Vec::with_capacity(grid.len());
-    let field = GuidedField::new(&model, options);
+    let field = Recorder {
+        field: GuidedField::new(&model, options),
+        velocities: Mutex::default(),
+    };
     let context = golden.tensor("cond")?;
     let end = solver::euler(&field, start, &grid, &context, check.progress, |_, x| {
         states.push(x.clone());
         Ok(x)
     })?;
-    // The velocity of a step is what moved the state.
-    let following = states.iter().skip(1).chain([&end]);
-    let velocities = (states.iter().zip(following).zip(&grid))
-        .map(|((x, next), at)| Ok(((next - x)? / at.dt)?))
-        .collect::<Result<Vec<_>>>()?;
-    if golden.has("x_eval") {
-        check.tensor(golden, "x_eval", &Tensor::stack(&states, 0)?, GUIDED)?;
-    }
-    if golden.has("velocity") {
-        check.tensor(golden, "velocity", &Tensor::stack(&velocities, 0)?, GUIDED)?;
+    let velocities = field
+        .velocities
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    for (name, values) in [("x_eval", states), ("velocity", velocities)] {
+        if golden.has(name) {
+            check.tensor(golden, name, &Tensor::stack(&values, 0)?, GUIDED)?;
+        }
     }
     check.tensor(golden, "final", &end, GUIDED)
+}
+
+/// Keeps every velocity of a field.
+struct Recorder<'a> {
+    field: GuidedField<'a>,
+    velocities: Mutex<Vec<Tensor>>,
+}
+
+impl VelocityField for Recorder<'_> {
+    type Condition = Tensor;
+
+    fn velocity(
+        &self,
+        x: &Tensor,
+        at: FlowTime,
+        context: &Tensor,
+        progress: &Progress,
+    ) -> Result<Tensor> {
+        let velocity = self.field.velocity(x, at, context, progress)?;
+        let mut velocities = self
+            .velocities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        velocities.push(velocity.clone());
+        Ok(velocity)
+    }
 }

@@ -26,6 +26,7 @@ pub(super) struct Golden {
     pub config: Value,
     /// For each tensor its meaning in words.
     meanings: HashMap<String, String>,
+    notes: Vec<String>,
     tensors: HashMap<String, Tensor>,
 }
 
@@ -34,17 +35,26 @@ impl Golden {
     pub fn open(path: &Path) -> Result<Self> {
         let sidecar = path.with_extension("json");
         let text = std::fs::read(&sidecar).map_err(|e| Error::io(&sidecar, e))?;
-        let mut json: Value =
-            serde_json::from_slice(&text).map_err(|e| Error::checkpoint(&sidecar, format!("not JSON: {e}")))?;
+        let mut json: Value = serde_json::from_slice(&text)
+            .map_err(|e| Error::checkpoint(&sidecar, format!("not JSON: {e}")))?;
         let meanings = json["tensors"].as_object().map(|tensors| {
-            let meaning = |(name, value): (&String, &Value)| Some((name.clone(), value["meaning"].as_str()?.to_owned()));
+            let meaning = |(name, value): (&String, &Value)| {
+                Some((name.clone(), value["meaning"].as_str()?.to_owned()))
+            };
             tensors.iter().filter_map(meaning).collect()
         });
         Ok(Self {
-            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            name: path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
             folder: path.parent().unwrap_or(Path::new(".")).to_owned(),
             config: json["config"].take(),
             meanings: meanings.unwrap_or_default(),
+            notes: (json["notes"].as_array().into_iter().flatten())
+                .filter_map(|note| note.as_str().map(str::to_owned))
+                .collect(),
             tensors: candle_core::safetensors::load(path, &Device::Cpu)?,
         })
     }
@@ -62,9 +72,12 @@ impl Golden {
 
     /// The tensor `name` as it is stored.
     pub fn raw(&self, name: &str) -> Result<&Tensor> {
-        self.tensors
-            .get(name)
-            .ok_or_else(|| Error::invalid(format!("{}.safetensors has no tensor \"{name}\"", self.name)))
+        self.tensors.get(name).ok_or_else(|| {
+            Error::invalid(format!(
+                "{}.safetensors has no tensor \"{name}\"",
+                self.name
+            ))
+        })
     }
 
     /// The tensor `name` in float32.
@@ -74,11 +87,28 @@ impl Golden {
 
     /// All values of the tensor `name`.
     pub fn values(&self, name: &str) -> Result<Vec<f64>> {
-        Ok(self.raw(name)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+        Ok(self
+            .raw(name)?
+            .to_dtype(DType::F64)?
+            .flatten_all()?
+            .to_vec1()?)
     }
 
     pub fn meaning(&self, name: &str) -> &str {
         self.meanings.get(name).map_or("", String::as_str)
+    }
+
+    /// The prompt that `p{index}` stands for, from the list in the notes.
+    pub fn prompt(&self, name: &str) -> Option<String> {
+        let index = name.strip_prefix('p')?.parse::<usize>().ok()?;
+        let list = self
+            .notes
+            .iter()
+            .find_map(|note| note.strip_prefix("prompts:"))?;
+        serde_json::from_str::<Vec<String>>(list.trim())
+            .ok()?
+            .into_iter()
+            .nth(index)
     }
 
     /// The number `key` of the configuration.
@@ -147,11 +177,21 @@ impl<'a> Check<'a> {
         };
         self.compared += 1;
         // NaN is the worst of all.
-        let ratio = |c: &Comparison| if c.error.is_nan() { f64::INFINITY } else { c.error / c.tolerance };
+        let ratio = |c: &Comparison| {
+            if c.error.is_nan() {
+                f64::INFINITY
+            } else {
+                c.error / c.tolerance
+            }
+        };
         if ratio(&comparison) > 1.0 {
             self.failures.push(comparison.clone());
         }
-        if self.worst.as_ref().is_none_or(|worst| ratio(&comparison) > ratio(worst)) {
+        if self
+            .worst
+            .as_ref()
+            .is_none_or(|worst| ratio(&comparison) > ratio(worst))
+        {
             self.worst = Some(comparison);
         }
     }
@@ -167,7 +207,13 @@ impl<'a> Check<'a> {
     }
 
     /// Compares `got` with the tensor `name` of `golden`; tensors of another shape differ infinitely.
-    pub fn tensor(&mut self, golden: &Golden, name: &str, got: &Tensor, tolerance: f64) -> Result<()> {
+    pub fn tensor(
+        &mut self,
+        golden: &Golden,
+        name: &str,
+        got: &Tensor,
+        tolerance: f64,
+    ) -> Result<()> {
         let want = golden.raw(name)?;
         if got.dims() != want.dims() {
             self.note(
@@ -186,7 +232,13 @@ impl<'a> Check<'a> {
 
 /// The largest value; NaN if one is.
 fn largest(values: impl Iterator<Item = f64>) -> f64 {
-    values.fold(0.0, |largest, value| if value > largest || value.is_nan() { value } else { largest })
+    values.fold(0.0, |largest, value| {
+        if value > largest || value.is_nan() {
+            value
+        } else {
+            largest
+        }
+    })
 }
 
 /// All numbers in `text`, a sign directly before one included.
@@ -196,9 +248,16 @@ pub(super) fn numbers_in(text: &str) -> Vec<f64> {
     let mut sign = 1.0;
     while let Some(next) = rest.chars().next() {
         if next.is_ascii_digit() {
-            let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !c.is_ascii_digit() && c != '.')
+                .unwrap_or(rest.len());
             let (number, tail) = rest.split_at(end);
-            numbers.extend(number.trim_end_matches('.').parse::<f64>().map(|value| sign * value));
+            numbers.extend(
+                number
+                    .trim_end_matches('.')
+                    .parse::<f64>()
+                    .map(|value| sign * value),
+            );
             rest = tail;
             sign = 1.0;
         } else {
@@ -215,10 +274,14 @@ mod tests {
 
     #[test]
     fn numbers_are_found_in_words() {
-        assert_eq!(numbers_in("0.4*x+0.3*ctx*sin(x+0.002*idx)-0.1*ctx (cond 0.7, uncond -0.2)"), [
-            0.4, 0.3, 0.002, -0.1, 0.7, -0.2
-        ]);
-        assert_eq!(numbers_in("rows: t=0,1,613.4375; cos"), [0.0, 1.0, 613.4375]);
+        assert_eq!(
+            numbers_in("0.4*x+0.3*ctx*sin(x+0.002*idx)-0.1*ctx (cond 0.7, uncond -0.2)"),
+            [0.4, 0.3, 0.002, -0.1, 0.7, -0.2]
+        );
+        assert_eq!(
+            numbers_in("rows: t=0,1,613.4375; cos"),
+            [0.0, 1.0, 613.4375]
+        );
         assert_eq!(numbers_in("the 13x67x120 grid."), [13.0, 67.0, 120.0]);
         assert!(numbers_in("none").is_empty());
     }

@@ -5,8 +5,10 @@
 //! so that sets of any size can be run.
 
 mod dit;
+mod e2e;
 mod golden;
 mod tables;
+mod text;
 mod vae;
 
 use std::path::{Path, PathBuf};
@@ -40,7 +42,7 @@ impl Outcome {
 type Run = fn(&Golden, &mut Check<'_>) -> Result<()>;
 
 /// Beginnings of names, the longer ones first, and what is done with files of that name.
-const CHECKS: [(&str, Run); 15] = [
+const CHECKS: [(&str, Run); 17] = [
     ("embeddings", tables::embeddings),
     ("schedule", tables::schedules),
     ("sampler", tables::sampler),
@@ -56,6 +58,8 @@ const CHECKS: [(&str, Run); 15] = [
     ("stage1", dit::transformer),
     ("stage2", dit::transformer),
     ("dit", dit::transformer),
+    ("t5", text::encoder),
+    ("e2e", e2e::end_to_end),
 ];
 
 /// The golden files in `folder`, sorted by name.
@@ -82,25 +86,39 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// [`Error::Cancelled`].
 pub fn run(path: &Path, progress: &Progress) -> Result<Outcome> {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let mut check = Check::new(progress);
     let result = Golden::open(path).and_then(|golden| {
         let run = CHECKS.iter().find(|(prefix, _)| name.starts_with(prefix));
-        let (_, run) = run.ok_or_else(|| Error::invalid("no check is known for a file of this name"))?;
+        let (_, run) =
+            run.ok_or_else(|| Error::invalid("no check is known for a file of this name"))?;
         run(&golden, &mut check)
     });
     let mut problems: Vec<String> = check
         .failures
         .iter()
-        .map(|c| format!("{}: error {:.3e}, tolerance {:.0e}", c.tensor, c.error, c.tolerance))
+        .map(|c| {
+            format!(
+                "{}: error {:.3e}, tolerance {:.0e}",
+                c.tensor, c.error, c.tolerance
+            )
+        })
         .collect();
     match result {
         Err(Error::Cancelled) => return Err(Error::Cancelled),
         Err(error) => problems.push(error.to_string()),
-        Ok(()) if check.compared == 0 => problems.push("the file holds nothing that could be compared".to_owned()),
+        Ok(()) if check.compared == 0 => {
+            problems.push("the file holds nothing that could be compared".to_owned())
+        }
         Ok(()) => {}
     }
-    let (error, tolerance) = check.worst.map_or((f64::NAN, f64::NAN), |w| (w.error, w.tolerance));
+    let (error, tolerance) = check
+        .worst
+        .map_or((f64::NAN, f64::NAN), |w| (w.error, w.tolerance));
     Ok(Outcome {
         name,
         tensors: check.compared,

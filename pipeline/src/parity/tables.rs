@@ -14,14 +14,22 @@ use crate::solver_dpmpp::{self, SdeSchedule};
 /// `sqrt_alpha_bar_shift{s}_n{n}`, noisiest first, and `timesteps_n{n}`, ascending.
 pub(super) fn schedules(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
     for name in golden.names() {
-        let Some((kind, n)) = name.rsplit_once("_n") else { continue };
+        let Some((kind, n)) = name.rsplit_once("_n") else {
+            continue;
+        };
         let Ok(n) = n.parse::<usize>() else { continue };
-        if let Some(shift) = kind.strip_prefix("sqrt_alpha_bar_shift").and_then(|s| s.parse().ok()) {
+        if let Some(shift) = kind
+            .strip_prefix("sqrt_alpha_bar_shift")
+            .and_then(|s| s.parse().ok())
+        {
             let levels = schedule::signal_levels(n, shift)?;
             let levels: Vec<f64> = levels.iter().rev().map(|v| f64::from(*v)).collect();
             check.numbers(name, &levels, &golden.values(name)?, TABLE);
         } else if kind == "timesteps" {
-            let steps: Vec<f64> = schedule::timesteps(n)?.into_iter().map(|t| t as f64).collect();
+            let steps: Vec<f64> = schedule::timesteps(n)?
+                .into_iter()
+                .map(|t| t as f64)
+                .collect();
             check.numbers(name, &steps, &golden.values(name)?, TABLE);
         }
     }
@@ -32,16 +40,24 @@ pub(super) fn schedules(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
 pub(super) fn embeddings(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
     let theta = golden.number_or("theta", 10_000.0);
     for name in golden.names() {
-        if let Some(dim) = name.strip_prefix("temb_dim").and_then(|d| d.parse::<usize>().ok()) {
+        if let Some(dim) = name
+            .strip_prefix("temb_dim")
+            .and_then(|d| d.parse::<usize>().ok())
+        {
             let times = numbers_in(golden.meaning(name).split("t=").nth(1).unwrap_or_default());
             let rows = golden.raw(name)?.dim(0)?;
             let all = times.iter().take(rows).flat_map(|t| sinusoid(*t, dim));
             let all: Vec<f64> = all.map(f64::from).collect();
             check.numbers(name, &all, &golden.values(name)?, NETWORK);
         } else if let Some(rest) = name.strip_prefix("rope_cos_hd") {
-            let sizes: Vec<usize> = numbers_in(&rest.replace(['_', 'x'], " ")).iter().map(|n| *n as usize).collect();
+            let sizes: Vec<usize> = numbers_in(&rest.replace(['_', 'x'], " "))
+                .iter()
+                .map(|n| *n as usize)
+                .collect();
             let &[head_dim, frames, rows, columns] = sizes.as_slice() else {
-                return Err(Error::invalid(format!("the name {name} should tell head size and grid")));
+                return Err(Error::invalid(format!(
+                    "the name {name} should tell head size and grid"
+                )));
             };
             let grid = Grid {
                 frames,
@@ -52,14 +68,19 @@ pub(super) fn embeddings(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
             check.numbers(name, &doubled(rope.cos()), &golden.values(name)?, TABLE);
             let name = name.replace("_cos_", "_sin_");
             check.numbers(&name, &doubled(rope.sin()), &golden.values(&name)?, TABLE);
-        } else if let Some(stem) = name.strip_prefix("rope_").and_then(|rest| rest.strip_suffix("_rows")) {
+        } else if let Some(stem) = name
+            .strip_prefix("rope_")
+            .and_then(|rest| rest.strip_suffix("_rows"))
+        {
             picked_rows(golden, check, stem, name, theta)?;
         } else if name == "rotate_half_in" {
             let x = golden.tensor(name)?;
             let dim = x.dim(candle_core::D::Minus1)?;
             let mut turned: Vec<f32> = x.flatten_all()?.to_vec1()?;
             let right_angle = Rope::from_tables(vec![0.0; dim / 2], vec![1.0; dim / 2], dim);
-            turned.chunks_mut(dim).for_each(|features| right_angle.rotate(0, features));
+            turned
+                .chunks_mut(dim)
+                .for_each(|features| right_angle.rotate(0, features));
             let turned = Tensor::from_vec(turned, x.shape(), &Device::Cpu)?;
             check.tensor(golden, "rotate_half_out", &turned, TABLE)?;
         }
@@ -72,7 +93,13 @@ fn doubled(values: &[f32]) -> Vec<f64> {
     values.iter().flat_map(|v| [f64::from(*v); 2]).collect()
 }
 
-fn picked_rows(golden: &Golden, check: &mut Check<'_>, stem: &str, rows: &str, theta: f64) -> Result<()> {
+fn picked_rows(
+    golden: &Golden,
+    check: &mut Check<'_>,
+    stem: &str,
+    rows: &str,
+    theta: f64,
+) -> Result<()> {
     let meaning = numbers_in(golden.meaning(rows));
     let &[frames, height, width] = meaning.as_slice() else {
         return Err(Error::invalid(format!(
@@ -90,11 +117,17 @@ fn picked_rows(golden: &Golden, check: &mut Check<'_>, stem: &str, rows: &str, t
         let name = format!("rope_{stem}_{kind}");
         let head_dim = golden.raw(&name)?.dim(1)?;
         let rope = Rope::new(grid, head_dim, theta);
-        let table = if kind == "cos" { rope.cos() } else { rope.sin() };
+        let table = if kind == "cos" {
+            rope.cos()
+        } else {
+            rope.sin()
+        };
         let mut found = Vec::with_capacity(picked.len() * head_dim);
         for row in &picked {
             let row = *row as usize * head_dim / 2;
-            found.extend(doubled(table.get(row..row + head_dim / 2).unwrap_or_default()));
+            found.extend(doubled(
+                table.get(row..row + head_dim / 2).unwrap_or_default(),
+            ));
         }
         check.numbers(&name, &found, &golden.values(&name)?, TABLE);
     }
@@ -112,13 +145,18 @@ pub(super) fn sampler(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
         golden.number_or("shift_scale", 1.0),
         golden.number_or("denoiser_shift_scale", 1.0),
     );
-    let schedule = SdeSchedule::new(guidance, shift, training)?;
+    let schedule = SdeSchedule::new(guidance.steps, guidance, shift, training)?;
     let steps = schedule.steps();
-    let column = |value: fn(&solver_dpmpp::SdeStep) -> f64| steps.iter().map(value).collect::<Vec<_>>();
+    let column =
+        |value: fn(&solver_dpmpp::SdeStep) -> f64| steps.iter().map(value).collect::<Vec<_>>();
     for (name, values, tolerance) in [
         ("timesteps", column(|s| s.timestep as f64), TABLE),
         ("sqrt_alpha_bar", column(|s| f64::from(s.level)), TABLE),
-        ("sqrt_alpha_bar_quantised", column(|s| f64::from(s.snapped)), TABLE),
+        (
+            "sqrt_alpha_bar_quantised",
+            column(|s| f64::from(s.snapped)),
+            TABLE,
+        ),
         ("cfg_scale", column(|s| s.guidance), NETWORK),
     ] {
         if golden.has(name) {
@@ -148,7 +186,12 @@ pub(super) fn sampler(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
         |step| Ok(noise.get(step.index)?),
         check.progress,
         |state| {
-            let values = [&state.x, &state.denoised, &state.unconditional, &state.conditional];
+            let values = [
+                &state.x,
+                &state.denoised,
+                &state.unconditional,
+                &state.conditional,
+            ];
             for (list, value) in states.iter_mut().zip(values) {
                 list.push(value.clone());
             }

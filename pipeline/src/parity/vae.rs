@@ -13,7 +13,8 @@ use crate::vae::{Vae, VaeConfig, sample_posterior, to_bytes_range};
 
 /// The VAE that `golden` belongs to.
 pub(super) fn load(golden: &Golden) -> Result<Vae> {
-    let checkpoint = golden.checkpoint(&golden.config, ModelFolder::open_vae, |c| Ok(c.into_vae()))?;
+    let checkpoint =
+        golden.checkpoint(&golden.config, ModelFolder::open_vae, |c| Ok(c.into_vae()))?;
     Vae::load(&Weights::new(checkpoint, &Device::Cpu, DType::F32))
 }
 
@@ -24,7 +25,9 @@ const SCALE: f64 = 1.152_584_26;
 pub(super) fn encode(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
     let vae = load(golden)?;
     for name in golden.names() {
-        let Some(clip) = name.strip_suffix("_x") else { continue };
+        let Some(clip) = name.strip_suffix("_x") else {
+            continue;
+        };
         let x = golden.tensor(name)?;
         let moments = vae.encode(&x, check.progress)?;
         let of = |part: &str| format!("{clip}_{part}");
@@ -46,7 +49,9 @@ pub(super) fn encode(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
 pub(super) fn decode(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
     let vae = load(golden)?;
     for name in golden.names() {
-        let Some(clip) = name.strip_suffix("_z") else { continue };
+        let Some(clip) = name.strip_suffix("_z") else {
+            continue;
+        };
         let mut frames = vae.decode(&golden.tensor(name)?, check.progress)?;
         let (raw, bytes) = (format!("{clip}_raw"), format!("{clip}_frames255"));
         let known = if golden.has(&raw) {
@@ -74,9 +79,16 @@ pub(super) fn decode_tiled(golden: &Golden, check: &mut Check<'_>) -> Result<()>
     let tiles = golden.number_or("splits_w", 2.0) as usize;
     let overlap = golden.number_or("overlap_latents", 16.0) as usize;
     for name in golden.names() {
-        let Some(clip) = name.strip_suffix("_z") else { continue };
+        let Some(clip) = name.strip_suffix("_z") else {
+            continue;
+        };
         let frames = vae.decode_tiled(&golden.tensor(name)?, tiles, overlap, check.progress)?;
-        check.tensor(golden, &format!("{clip}_frames255"), &to_bytes_range(&frames)?, FRAMES)?;
+        check.tensor(
+            golden,
+            &format!("{clip}_frames255"),
+            &to_bytes_range(&frames)?,
+            FRAMES,
+        )?;
     }
     Ok(())
 }
@@ -99,9 +111,16 @@ pub(super) fn taps(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
         Ok(())
     })?;
     for wanted in golden.names() {
-        let chunks: Vec<_> = seen.iter().filter(|(name, _)| name == wanted).map(|(_, value)| value).collect();
+        let chunks: Vec<_> = seen
+            .iter()
+            .filter(|(name, _)| name == wanted)
+            .map(|(_, value)| value)
+            .collect();
         if chunks.is_empty() {
-            return Err(Error::invalid(format!("{}.safetensors: no place is named {wanted}", golden.name)));
+            return Err(Error::invalid(format!(
+                "{}.safetensors: no place is named {wanted}",
+                golden.name
+            )));
         }
         let value = Tensor::cat(&chunks, 0)?.transpose(0, 1)?.unsqueeze(0)?;
         check.tensor(golden, wanted, &value, NETWORK)?;
@@ -158,13 +177,19 @@ fn run_block(
     check: &Check<'_>,
 ) -> Result<Tensor> {
     let by_frame = |clip: &Tensor, first, count| -> Result<Tensor> {
-        Ok(clip.squeeze(0)?.narrow(1, first, count)?.transpose(0, 1)?.contiguous()?)
+        Ok(clip
+            .squeeze(0)?
+            .narrow(1, first, count)?
+            .transpose(0, 1)?
+            .contiguous()?)
     };
     let mut cache = Cache::default();
     let (mut frame, mut latent_frame) = (0, 0);
     let mut parts = Vec::with_capacity(chunks.len());
     for (index, &(frames, latents)) in chunks.iter().enumerate() {
-        let latent = latent.map(|z| by_frame(z, latent_frame, latents)).transpose()?;
+        let latent = latent
+            .map(|z| by_frame(z, latent_frame, latents))
+            .transpose()?;
         let mut pass = Pass {
             cache: &mut cache,
             more: index + 1 < chunks.len(),
@@ -182,22 +207,36 @@ fn run_block(
 pub(super) fn preprocess(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
     let names = golden.names();
     for name in &names {
-        let Some((clip, _)) = name.rsplit_once('_') else { continue };
+        let Some((clip, _)) = name.rsplit_once('_') else {
+            continue;
+        };
         if !names.contains(&clip) {
             continue;
         }
         let dims = golden.raw(name)?.dims().to_vec();
-        let &[_, _, height, width] = dims.as_slice() else { continue };
+        let &[_, _, height, width] = dims.as_slice() else {
+            continue;
+        };
         let got = resize::prepare(&golden.tensor(clip)?, height, width)?;
         check.tensor(golden, name, &got.squeeze(0)?.transpose(0, 1)?, NETWORK)?;
     }
-    if let (Some([h, w]), Some([rounded_h, rounded_w])) = (pair(golden, "requested"), pair(golden, "rounded")) {
+    if let (Some([h, w]), Some([rounded_h, rounded_w])) =
+        (pair(golden, "requested"), pair(golden, "rounded"))
+    {
         let round = |size: f64| (size as usize / 16 * 16) as f64;
-        check.numbers("rounded", &[round(h), round(w)], &[rounded_h, rounded_w], NETWORK);
+        check.numbers(
+            "rounded",
+            &[round(h), round(w)],
+            &[rounded_h, rounded_w],
+            NETWORK,
+        );
     }
     Ok(())
 }
 
 fn pair(golden: &Golden, key: &str) -> Option<[f64; 2]> {
-    Some([golden.config[key][0].as_f64()?, golden.config[key][1].as_f64()?])
+    Some([
+        golden.config[key][0].as_f64()?,
+        golden.config[key][1].as_f64()?,
+    ])
 }

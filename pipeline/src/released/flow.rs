@@ -6,7 +6,7 @@ use crate::dit::{Times, Transformer};
 use crate::error::{Error, Result};
 use crate::guidance::guide;
 use crate::progress::Progress;
-use crate::schedule::{self, TRAINING_STEPS, round_bf16};
+use crate::schedule::{self, TRAINING_STEPS, round_bf16, round_f32};
 use crate::solver::{self, FlowTime, VelocityField};
 
 /// Settings of the flow.
@@ -42,26 +42,27 @@ impl FlowOptions {
     /// # Errors
     /// As [`solver::time_grid`].
     pub fn grid(&self) -> Result<Vec<FlowTime>> {
+        solver::time_grid_rounded(self.steps, self.shift, self.rounding())
+    }
+
+    /// The reference computes times in the type of its latents.
+    fn rounding(&self) -> fn(f64) -> f64 {
         if self.bf16_grid {
-            solver::time_grid_bf16(self.steps, self.shift)
+            round_bf16
         } else {
-            solver::time_grid(self.steps, self.shift)
+            round_f32
         }
     }
 
     /// What the network receives as timestep at flow time `t`.
     pub fn timestep(&self, t: f64) -> f64 {
-        if self.bf16_grid {
-            round_bf16(1000.0 - round_bf16(1000.0 * t))
-        } else {
-            1000.0 - 1000.0 * t
-        }
+        let round = self.rounding();
+        round(1000.0 - round(1000.0 * t))
     }
 
     /// What the network receives as noise step of the reference.
     pub fn reference_step(&self) -> f64 {
-        let step = self.noise_step as f64;
-        if self.bf16_grid { round_bf16(step) } else { step }
+        self.rounding()(self.noise_step as f64)
     }
 
     /// Signal level of the noised reference.
@@ -85,7 +86,11 @@ impl FlowOptions {
     pub fn start(&self, reference: &Tensor, noise: &Tensor) -> Result<Tensor> {
         let level = f64::from(self.level()?);
         let x = ((reference * level)? + (noise * (1.0 - level * level).sqrt())?)?;
-        Ok(if self.bf16_grid { x.to_dtype(DType::BF16)? } else { x })
+        Ok(if self.bf16_grid {
+            x.to_dtype(DType::BF16)?
+        } else {
+            x
+        })
     }
 }
 
@@ -105,13 +110,23 @@ impl<'a> GuidedField<'a> {
 impl VelocityField for GuidedField<'_> {
     type Condition = Tensor;
 
-    fn velocity(&self, x: &Tensor, at: FlowTime, context: &Tensor, progress: &Progress) -> Result<Tensor> {
+    fn velocity(
+        &self,
+        x: &Tensor,
+        at: FlowTime,
+        context: &Tensor,
+        progress: &Progress,
+    ) -> Result<Tensor> {
         let times = Times {
             timestep: self.options.timestep(at.t),
             reference_step: self.options.reference_step(),
         };
         let (without, with) = self.dit.both(x, times, context, progress)?;
-        guide(&without.to_dtype(x.dtype())?, &with.to_dtype(x.dtype())?, self.options.guidance)
+        guide(
+            &without.to_dtype(x.dtype())?,
+            &with.to_dtype(x.dtype())?,
+            self.options.guidance,
+        )
     }
 }
 
@@ -126,7 +141,12 @@ mod tests {
             bf16_grid: true,
             ..FlowOptions::default()
         };
-        let timesteps: Vec<f64> = options.grid().unwrap().iter().map(|at| options.timestep(at.t)).collect();
+        let timesteps: Vec<f64> = options
+            .grid()
+            .unwrap()
+            .iter()
+            .map(|at| options.timestep(at.t))
+            .collect();
         assert_eq!(timesteps, [1000.0, 904.0, 784.0, 624.0, 384.0]);
         assert_eq!(options.reference_step(), 676.0);
         let exact = FlowOptions::default();
@@ -137,11 +157,15 @@ mod tests {
     fn the_start_has_the_level_of_its_noise_step() {
         let one = Tensor::ones(1, DType::F32, &Device::Cpu).unwrap();
         let value = |reference: f64, noise: f64| {
-            let start = FlowOptions::default().start(&(&one * reference).unwrap(), &(&one * noise).unwrap());
+            let start = FlowOptions::default()
+                .start(&(&one * reference).unwrap(), &(&one * noise).unwrap());
             start.unwrap().to_vec1::<f32>().unwrap()[0]
         };
         assert!((value(1.0, 0.0) - 0.263_958_72).abs() < 1e-6);
-        assert!((value(3.0, 4.0).powi(2) - (3.0f32 * 0.263_958_72 + 4.0 * 0.964_533_9).powi(2)).abs() < 1e-4);
+        assert!(
+            (value(3.0, 4.0).powi(2) - (3.0f32 * 0.263_958_72 + 4.0 * 0.964_533_9).powi(2)).abs()
+                < 1e-4
+        );
         let beyond = FlowOptions {
             noise_step: 1000,
             ..FlowOptions::default()

@@ -3,3 +3,4 @@
 pub mod flow;
 pub mod parts;
 pub mod resize;
+pub mod stage2;

@@ -47,7 +47,10 @@ impl<T: Send + Sync + 'static> Part<T> {
         if let Some(part) = &*held {
             return Ok(part.clone());
         }
-        let file = self.file.canonicalize().unwrap_or_else(|_| self.file.clone());
+        let file = self
+            .file
+            .canonicalize()
+            .unwrap_or_else(|_| self.file.clone());
         let place = format!("{} {:?}", self.runtime.spec(), self.runtime.dtype());
         let key = (TypeId::of::<T>(), file, place);
         let shared = lock(&REGISTRY).get(&key).and_then(Weak::upgrade);
@@ -103,9 +106,15 @@ mod tests {
     fn a_part_is_loaded_once_and_shared() {
         let runtime = Runtime::cpu().unwrap();
         let file = Path::new("/nonexistent/shared-part");
-        let (first, second) = (Part::<u32>::new(file, &runtime), Part::<u32>::new(file, &runtime));
+        let (first, second) = (
+            Part::<u32>::new(file, &runtime),
+            Part::<u32>::new(file, &runtime),
+        );
         assert_eq!(*first.get(|| Ok(7)).unwrap(), 7);
-        assert_eq!(*second.get(|| Err(Error::invalid("loaded twice"))).unwrap(), 7);
+        assert_eq!(
+            *second.get(|| Err(Error::invalid("loaded twice"))).unwrap(),
+            7
+        );
         // Another type from the same file is another part.
         assert_eq!(*Part::<u64>::new(file, &runtime).get(|| Ok(8)).unwrap(), 8);
         first.unload();
@@ -116,8 +125,15 @@ mod tests {
 
     #[test]
     fn a_failure_is_not_remembered() {
-        let part = Part::<u8>::new(Path::new("/nonexistent/failing-part"), &Runtime::cpu().unwrap());
-        assert!(part.get(|| Err(Error::Cancelled)).unwrap_err().is_cancelled());
+        let part = Part::<u8>::new(
+            Path::new("/nonexistent/failing-part"),
+            &Runtime::cpu().unwrap(),
+        );
+        assert!(
+            part.get(|| Err(Error::Cancelled))
+                .unwrap_err()
+                .is_cancelled()
+        );
         assert_eq!(*part.get(|| Ok(1)).unwrap(), 1);
     }
 }

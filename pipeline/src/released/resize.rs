@@ -20,7 +20,10 @@ impl Taps {
             let end = ((centre + support + 0.5) as usize).min(from);
             let weight = |j: usize| (1.0 - ((j as f64 - centre + 0.5) / support).abs()).max(0.0);
             let total: f64 = (first..end).map(weight).sum();
-            (first, (first..end).map(|j| (weight(j) / total) as f32).collect())
+            (
+                first,
+                (first..end).map(|j| (weight(j) / total) as f32).collect(),
+            )
         });
         Self(taps.collect())
     }
@@ -62,7 +65,11 @@ pub fn bilinear(frames: &Tensor, height: usize, width: usize) -> Result<Tensor> 
             });
         Ok(())
     })?;
-    Ok(Tensor::from_vec(result, (count, channels, height, width), &Device::Cpu)?)
+    Ok(Tensor::from_vec(
+        result,
+        (count, channels, height, width),
+        &Device::Cpu,
+    )?)
 }
 
 /// Frames `[frames, height, width, 3]` in 0..=255 as the VAE takes them: `[1, 3, frames, height', width']` in -1..=1 at
@@ -71,7 +78,9 @@ pub fn bilinear(frames: &Tensor, height: usize, width: usize) -> Result<Tensor> 
 /// # Errors
 /// As [`bilinear`].
 pub fn prepare(frames: &Tensor, height: usize, width: usize) -> Result<Tensor> {
-    let planes = frames.to_dtype(candle_core::DType::F32)?.permute((0, 3, 1, 2))?;
+    let planes = frames
+        .to_dtype(candle_core::DType::F32)?
+        .permute((0, 3, 1, 2))?;
     let planes = bilinear(&planes, height, width)?;
     let clip = ((planes / 127.5)? - 1.0)?;
     Ok(clip.transpose(0, 1)?.unsqueeze(0)?)
@@ -98,7 +107,17 @@ mod tests {
     fn shrinking_averages_over_more_pixels() {
         // A triangle of half width 2 around 1 and 3, cut at the edges.
         let out = resized(&[1.0, 0.0, 0.0, 0.0], 2);
-        assert!((out[0] - 0.75 / 1.75).abs() < 1e-6 && out[1] == 0.0, "{out:?}");
-        assert!(bilinear(&Tensor::zeros((1, 1, 2, 2), candle_core::DType::F32, &Device::Cpu).unwrap(), 0, 1).is_err());
+        assert!(
+            (out[0] - 0.75 / 1.75).abs() < 1e-6 && out[1] == 0.0,
+            "{out:?}"
+        );
+        assert!(
+            bilinear(
+                &Tensor::zeros((1, 1, 2, 2), candle_core::DType::F32, &Device::Cpu).unwrap(),
+                0,
+                1
+            )
+            .is_err()
+        );
     }
 }

@@ -86,7 +86,12 @@ const TILE_ROWS: usize = 16;
 
 impl Conv {
     /// A causal convolution `k x k x k` that keeps the size: `conv.weight` and `conv.bias` below `builder`.
-    pub(super) fn causal(builder: &Builder<'_>, inputs: usize, outputs: usize, k: usize) -> Result<Self> {
+    pub(super) fn causal(
+        builder: &Builder<'_>,
+        inputs: usize,
+        outputs: usize,
+        k: usize,
+    ) -> Result<Self> {
         let weights = builder.weights.pp("conv");
         let weight = weights.get((outputs, inputs, k, k, k), "weight")?;
         let bias = weights.get(outputs, "bias")?;
@@ -110,11 +115,23 @@ impl Conv {
     ) -> Result<Self> {
         let weights = builder.weights.pp("conv");
         let weight = weights.get((channels, channels, 3, 3), "weight")?;
-        Self::new(&weight.unsqueeze(2)?, weights.get(channels, "bias")?, stride, padding, 0)
+        Self::new(
+            &weight.unsqueeze(2)?,
+            weights.get(channels, "bias")?,
+            stride,
+            padding,
+            0,
+        )
     }
 
     /// From `weight` `[outputs, inputs, time, rows, columns]`. `slot` must be unique among causal convolutions.
-    fn new(weight: &Tensor, bias: Tensor, stride: usize, padding: (usize, usize), slot: usize) -> Result<Self> {
+    fn new(
+        weight: &Tensor,
+        bias: Tensor,
+        stride: usize,
+        padding: (usize, usize),
+        slot: usize,
+    ) -> Result<Self> {
         let (outputs, inputs, time, rows, columns) = weight.dims5()?;
         let kernel = if weight.device().is_cpu() {
             let taps = weight.permute((2, 3, 4, 0, 1))?.contiguous()?;
@@ -146,7 +163,12 @@ impl Conv {
     ///
     /// # Errors
     /// [`Error::Cancelled`], or a failed tensor operation.
-    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, pass: &mut Pass<'_>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        pass: &mut Pass<'_>,
+    ) -> Result<Tensor> {
         pass.progress.check()?;
         let cancel = pass.progress.cancel_token();
         let past = self.extent.0 - 1;
@@ -216,12 +238,16 @@ impl Conv {
         let padding = if low == high {
             low
         } else {
-            clip = clip.pad_with_zeros(2, low, high)?.pad_with_zeros(3, low, high)?;
+            clip = clip
+                .pad_with_zeros(2, low, high)?
+                .pad_with_zeros(3, low, high)?;
             0
         };
         let mut sum: Option<Tensor> = None;
         for (t, slice) in slices.iter().enumerate() {
-            let y = clip.narrow(0, t, frames)?.conv2d(slice, padding, self.stride, 1, 1)?;
+            let y = clip
+                .narrow(0, t, frames)?
+                .conv2d(slice, padding, self.stride, 1, 1)?;
             sum = Some(match sum {
                 Some(sum) => (sum + y)?,
                 None => y,
@@ -251,14 +277,16 @@ impl Conv {
         let out = |size: usize| (size + low + high - k) / self.stride + 1;
         let (out_height, out_width) = (out(height), out(width));
         let mut result = vec![0f32; frames * self.outputs * out_height * out_width];
-        let optional = |tensor: Option<&Tensor>| tensor.cloned().map_or_else(|| x.narrow(0, 0, 0), Ok);
+        let optional =
+            |tensor: Option<&Tensor>| tensor.cloned().map_or_else(|| x.narrow(0, 0, 0), Ok);
         with_f32(x, |now| {
             with_f32(&optional(before)?, |past| {
                 with_f32(&optional(residual)?, |residual| {
                     with_f32(taps, |taps| {
                         with_f32(&self.bias, |bias| {
                             let plane = inputs * height * width;
-                            let clip: Vec<&[f32]> = past.chunks(plane).chain(now.chunks(plane)).collect();
+                            let clip: Vec<&[f32]> =
+                                past.chunks(plane).chain(now.chunks(plane)).collect();
                             let task = Task {
                                 conv: self,
                                 clip: &clip,
@@ -317,19 +345,30 @@ impl Task<'_> {
             .collect();
         for (index, plane) in result.chunks_mut(height * width).enumerate() {
             let first = index / outputs * bands_per_frame;
-            for (band, part) in bands.iter_mut().skip(first).zip(plane.chunks_mut(rows * width)) {
+            for (band, part) in bands
+                .iter_mut()
+                .skip(first)
+                .zip(plane.chunks_mut(rows * width))
+            {
                 band.planes.push(part);
             }
         }
-        bands
-            .into_par_iter()
-            .try_for_each_init(|| (Vec::new(), Vec::new()), |(tile, sums), mut band| {
+        bands.into_par_iter().try_for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(tile, sums), mut band| {
                 for column in (0..width).step_by(TILE_COLUMNS) {
                     cancel.check()?;
-                    self.tile(&mut band, column, TILE_COLUMNS.min(width - column), tile, sums);
+                    self.tile(
+                        &mut band,
+                        column,
+                        TILE_COLUMNS.min(width - column),
+                        tile,
+                        sums,
+                    );
                 }
                 Ok(())
-            })
+            },
+        )
     }
 
     /// Computes columns `column..column + width` of `band`.
@@ -337,10 +376,20 @@ impl Task<'_> {
     /// The tile of the input lies in `tile` as `[time][input][phase row][phase column][row][column]`, where a phase is
     /// the position modulo the stride; so every tap is a plain matrix product on a shifted view. Rows overlap at their
     /// ends: the last columns of each row of the product are thrown away.
-    fn tile(&self, band: &mut Band<'_>, column: usize, width: usize, tile: &mut Vec<f32>, sums: &mut Vec<f32>) {
+    fn tile(
+        &self,
+        band: &mut Band<'_>,
+        column: usize,
+        width: usize,
+        tile: &mut Vec<f32>,
+        sums: &mut Vec<f32>,
+    ) {
         let conv = self.conv;
         let ((time, k), stride) = (conv.extent, conv.stride);
-        let rows = band.planes.first().map_or(0, |plane| plane.len() / self.out.1);
+        let rows = band
+            .planes
+            .first()
+            .map_or(0, |plane| plane.len() / self.out.1);
         let reach = (k - 1) / stride;
         let (tile_rows, pitch) = (rows + reach, width + reach);
         let phase = tile_rows * pitch;
@@ -349,9 +398,14 @@ impl Task<'_> {
         tile.resize(time * conv.inputs * channel, 0.0);
         let origin = (band.row * stride, column * stride);
         for t in 0..time {
-            let Some(frame) = self.clip.get(band.frame + t) else { continue };
+            let Some(frame) = self.clip.get(band.frame + t) else {
+                continue;
+            };
             let planes = frame.chunks(self.size.0 * self.size.1);
-            for (target, plane) in tile[t * conv.inputs * channel..].chunks_mut(channel).zip(planes) {
+            for (target, plane) in tile[t * conv.inputs * channel..]
+                .chunks_mut(channel)
+                .zip(planes)
+            {
                 self.fill(target, plane, origin, (tile_rows, pitch));
             }
         }
@@ -399,14 +453,23 @@ impl Task<'_> {
     }
 
     /// Copies what a tile sees of one input plane, phase by phase; what lies outside stays zero.
-    fn fill(&self, target: &mut [f32], plane: &[f32], origin: (usize, usize), (rows, pitch): (usize, usize)) {
+    fn fill(
+        &self,
+        target: &mut [f32],
+        plane: &[f32],
+        origin: (usize, usize),
+        (rows, pitch): (usize, usize),
+    ) {
         let stride = self.conv.stride;
         let low = self.conv.padding.0;
         let (height, width) = self.size;
         for (index, phase) in target.chunks_mut(rows * pitch).enumerate() {
             let (py, px) = (index / stride, index % stride);
             for (row, line) in phase.chunks_mut(pitch).enumerate() {
-                let Some(y) = (origin.0 + row * stride + py).checked_sub(low).filter(|y| *y < height) else {
+                let Some(y) = (origin.0 + row * stride + py)
+                    .checked_sub(low)
+                    .filter(|y| *y < height)
+                else {
                     continue;
                 };
                 let source = &plane[y * width..(y + 1) * width];
@@ -457,16 +520,31 @@ mod tests {
         let weight = wave(weight, 0.71);
         let bias = wave(&weight.dims()[..1], 1.3);
         let conv = Conv::new(&weight, bias, stride, padding, 0).unwrap();
-        let past = (weight.dims()[2] > 1).then(|| wave(&[2, x.dims()[1], x.dims()[2], x.dims()[3]], 0.05));
+        let past =
+            (weight.dims()[2] > 1).then(|| wave(&[2, x.dims()[1], x.dims()[2], x.dims()[3]], 0.05));
         let slices: Vec<Tensor> = (0..weight.dims()[2])
-            .map(|t| weight.narrow(2, t, 1).unwrap().squeeze(2).unwrap().force_contiguous().unwrap())
+            .map(|t| {
+                weight
+                    .narrow(2, t, 1)
+                    .unwrap()
+                    .squeeze(2)
+                    .unwrap()
+                    .force_contiguous()
+                    .unwrap()
+            })
             .collect();
         let want = conv.on_device(&slices, past.as_ref(), x).unwrap();
         let residual = wave(want.dims(), 0.013);
         let cancel = CancelToken::new();
         let got = conv.convolve(past.as_ref(), x, None, &cancel).unwrap();
-        assert!(difference(&got, &want) < 1e-4, "{:?} stride {stride}", weight.dims());
-        let got = conv.convolve(past.as_ref(), x, Some(&residual), &cancel).unwrap();
+        assert!(
+            difference(&got, &want) < 1e-4,
+            "{:?} stride {stride}",
+            weight.dims()
+        );
+        let got = conv
+            .convolve(past.as_ref(), x, Some(&residual), &cancel)
+            .unwrap();
         assert!(difference(&got, &(want + residual).unwrap()) < 1e-4);
     }
 
@@ -491,10 +569,16 @@ mod tests {
                 split: false,
                 progress: &progress,
             };
-            conv.forward(&x.narrow(0, from, len).unwrap(), None, &mut pass).unwrap()
+            conv.forward(&x.narrow(0, from, len).unwrap(), None, &mut pass)
+                .unwrap()
         };
         let whole = run(0, 6, false);
-        let parts = [run(0, 1, true), run(1, 1, true), run(2, 3, true), run(5, 1, false)];
+        let parts = [
+            run(0, 1, true),
+            run(1, 1, true),
+            run(2, 3, true),
+            run(5, 1, false),
+        ];
         assert!(difference(&Tensor::cat(&parts, 0).unwrap(), &whole) < 1e-5);
         assert!(cache.0.is_empty(), "the end of a clip clears the cache");
     }

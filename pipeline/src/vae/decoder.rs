@@ -43,17 +43,27 @@ pub enum DecoderTap {
 impl Decoder {
     pub(super) fn new(builder: &Builder<'_>, config: &VaeConfig) -> Result<Self> {
         let count = config.decoder_channels.len();
-        let mut channels = config.decoder_channels.last().copied().unwrap_or(config.base);
+        let mut channels = config
+            .decoder_channels
+            .last()
+            .copied()
+            .unwrap_or(config.base);
         let latent = Some(config.latent);
         let conv_in = Conv::causal(&builder.pp("conv_in"), config.latent, channels, 3)?;
-        let middle = |name: &str| ResBlock::new(&builder.pp("mid").pp(name), channels, channels, latent);
+        let middle =
+            |name: &str| ResBlock::new(&builder.pp("mid").pp(name), channels, channels, latent);
         let middle = [middle("block_1")?, middle("block_2")?];
         let mut levels = Vec::with_capacity(count);
         for (number, &outputs) in config.decoder_channels.iter().enumerate().rev() {
             let level = builder.pp("up").pp(number);
             let mut blocks = Vec::with_capacity(config.decoder_blocks);
             for block in 0..config.decoder_blocks {
-                blocks.push(ResBlock::new(&level.pp("block").pp(block), channels, outputs, latent)?);
+                blocks.push(ResBlock::new(
+                    &level.pp("block").pp(block),
+                    channels,
+                    outputs,
+                    latent,
+                )?);
                 channels = outputs;
             }
             levels.push(Level {
@@ -114,7 +124,9 @@ impl Decoder {
                 tap(DecoderTap::Upsample(level.number), &x)?;
             }
         }
-        let x = self.norm_out.forward(&x, Some(latent), pass.split, pass.progress)?;
+        let x = self
+            .norm_out
+            .forward(&x, Some(latent), pass.split, pass.progress)?;
         self.conv_out.forward(&x, None, pass)
     }
 }
@@ -123,7 +135,9 @@ impl Decoder {
 fn double_time(x: &Tensor, split: bool) -> Result<Tensor> {
     let first = u32::from(split);
     let frames = x.dim(0)? as u32;
-    let order: Vec<u32> = (0..first).chain((first..frames).flat_map(|frame| [frame, frame])).collect();
+    let order: Vec<u32> = (0..first)
+        .chain((first..frames).flat_map(|frame| [frame, frame]))
+        .collect();
     if order.len() == frames as usize {
         return Ok(x.clone());
     }
@@ -137,7 +151,10 @@ mod tests {
 
     #[test]
     fn time_is_doubled_around_the_first_frame() {
-        let x = Tensor::new(&[1f32, 2.0, 3.0], &Device::Cpu).unwrap().reshape((3, 1, 1, 1)).unwrap();
+        let x = Tensor::new(&[1f32, 2.0, 3.0], &Device::Cpu)
+            .unwrap()
+            .reshape((3, 1, 1, 1))
+            .unwrap();
         let order = |frames, split| {
             let y = double_time(&x.narrow(0, 0, frames).unwrap(), split).unwrap();
             y.flatten_all().unwrap().to_vec1::<f32>().unwrap()

@@ -35,7 +35,12 @@ impl Encoder {
             let level = builder.pp("down").pp(index);
             let mut blocks = Vec::with_capacity(config.encoder_blocks);
             for block in 0..config.encoder_blocks {
-                blocks.push(ResBlock::new(&level.pp("block").pp(block), channels, outputs, None)?);
+                blocks.push(ResBlock::new(
+                    &level.pp("block").pp(block),
+                    channels,
+                    outputs,
+                    None,
+                )?);
                 channels = outputs;
             }
             levels.push(Level {
@@ -46,7 +51,8 @@ impl Encoder {
                 halves_time: index < last && index < TIME_LEVELS,
             });
         }
-        let middle = |name: &str| ResBlock::new(&builder.pp("mid").pp(name), channels, channels, None);
+        let middle =
+            |name: &str| ResBlock::new(&builder.pp("mid").pp(name), channels, channels, None);
         Ok(Self {
             conv_in,
             levels,

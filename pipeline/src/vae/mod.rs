@@ -62,7 +62,9 @@ impl VaeConfig {
             Some(shape) if shape.len() == rank => Ok(shape),
             found => Err(Error::checkpoint(
                 weights.checkpoint().path(),
-                format!("not a causal 3D VAE: {name} should have {rank} dimensions, found {found:?}"),
+                format!(
+                    "not a causal 3D VAE: {name} should have {rank} dimensions, found {found:?}"
+                ),
             )),
         };
         let input = shape("encoder.conv_in.conv.weight", 5)?;
@@ -82,7 +84,9 @@ impl VaeConfig {
             decoder_blocks: weights.count("decoder.up.0.block"),
             groups: Self::GROUPS,
         };
-        if config.encoder_channels.is_empty() || config.encoder_channels.len() != config.decoder_channels.len() {
+        if config.encoder_channels.is_empty()
+            || config.encoder_channels.len() != config.decoder_channels.len()
+        {
             return Err(Error::checkpoint(
                 weights.checkpoint().path(),
                 format!(
@@ -174,7 +178,11 @@ impl Vae {
         started(progress, "encode", chunks.len());
         for (index, chunk) in chunks.iter().enumerate() {
             let more = index + 1 < chunks.len();
-            parts.push(encoding.push(&clip.narrow(2, chunk.start, chunk.len())?, more, progress)?);
+            parts.push(encoding.push(
+                &clip.narrow(2, chunk.start, chunk.len())?,
+                more,
+                progress,
+            )?);
             advanced(progress, "encode", index);
         }
         finished(progress, "encode");
@@ -228,7 +236,13 @@ impl Vae {
     ///
     /// # Errors
     /// As [`decode`](Self::decode).
-    pub fn decode_tiled(&self, latent: &Tensor, count: usize, overlap: usize, progress: &Progress) -> Result<Tensor> {
+    pub fn decode_tiled(
+        &self,
+        latent: &Tensor,
+        count: usize,
+        overlap: usize,
+        progress: &Progress,
+    ) -> Result<Tensor> {
         let width = latent.dim(4)?;
         let factor = self.config.space_factor();
         let mut parts = Vec::with_capacity(count);
@@ -239,7 +253,9 @@ impl Vae {
             parts.push(frames.narrow(4, start, tile.kept.len() * factor)?);
         }
         if parts.is_empty() {
-            return Err(Error::invalid("a latent without columns, or no tiles, to decode"));
+            return Err(Error::invalid(
+                "a latent without columns, or no tiles, to decode",
+            ));
         }
         Ok(Tensor::cat(&parts, 4)?)
     }
@@ -286,7 +302,10 @@ fn by_frame(clip: &Tensor, vae: &Vae, channels: usize, multiple: usize) -> Resul
         }
     }
     let frames = clip.squeeze(0)?.transpose(0, 1)?;
-    Ok(frames.to_device(&vae.device)?.to_dtype(vae.dtype)?.contiguous()?)
+    Ok(frames
+        .to_device(&vae.device)?
+        .to_dtype(vae.dtype)?
+        .contiguous()?)
 }
 
 /// `[frames, channels, height, width]` to `[1, channels, frames, height, width]`.
@@ -388,7 +407,11 @@ impl<'a> Decoding<'a> {
 pub fn sample_posterior(moments: &Tensor, noise: &Tensor) -> Result<Tensor> {
     let channels = moments.dim(1)? / 2;
     let mean = moments.narrow(1, 0, channels)?;
-    let deviation = (moments.narrow(1, channels, channels)?.clamp(-30f32, 20f32)? * 0.5)?.exp()?;
+    let deviation = (moments
+        .narrow(1, channels, channels)?
+        .clamp(-30f32, 20f32)?
+        * 0.5)?
+        .exp()?;
     Ok((mean + (deviation * noise.to_dtype(moments.dtype())?)?)?)
 }
 

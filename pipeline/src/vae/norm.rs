@@ -54,16 +54,27 @@ impl Norm {
     ///
     /// # Errors
     /// [`Error::Cancelled`], or a failed tensor operation.
-    pub fn forward(&self, x: &Tensor, latent: Option<&Tensor>, split: bool, progress: &Progress) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        latent: Option<&Tensor>,
+        split: bool,
+        progress: &Progress,
+    ) -> Result<Tensor> {
         progress.check()?;
         let modulation = match (&self.spatial, latent) {
             (Some((y, b)), Some(latent)) => {
-                let pair = (y.forward_still(latent, progress)?, b.forward_still(latent, progress)?);
+                let pair = (
+                    y.forward_still(latent, progress)?,
+                    b.forward_still(latent, progress)?,
+                );
                 let frames = frame_map(x.dim(0)?, latent.dim(0)?, split);
                 Some((pair.0, pair.1, frames))
             }
             (None, _) => None,
-            (Some(_), None) => return Err(Error::invalid("a decoder norm was called without a latent")),
+            (Some(_), None) => {
+                return Err(Error::invalid("a decoder norm was called without a latent"));
+            }
         };
         if x.device().is_cpu() {
             self.on_processor(x, modulation)
@@ -72,12 +83,18 @@ impl Norm {
         }
     }
 
-    fn on_device(&self, x: &Tensor, modulation: Option<(Tensor, Tensor, Vec<usize>)>) -> Result<Tensor> {
+    fn on_device(
+        &self,
+        x: &Tensor,
+        modulation: Option<(Tensor, Tensor, Vec<usize>)>,
+    ) -> Result<Tensor> {
         let (frames, channels, height, width) = x.dims4()?;
         let groups = x.to_dtype(DType::F32)?.reshape((frames, self.groups, ()))?;
         let groups = groups.broadcast_sub(&groups.mean_keepdim(2)?.mean_keepdim(0)?)?;
         let variance = groups.sqr()?.mean_keepdim(2)?.mean_keepdim(0)?;
-        let y = groups.broadcast_div(&(variance + EPS)?.sqrt()?)?.to_dtype(x.dtype())?;
+        let y = groups
+            .broadcast_div(&(variance + EPS)?.sqrt()?)?
+            .to_dtype(x.dtype())?;
         let mut y = y
             .reshape((frames, channels, height, width))?
             .broadcast_mul(&self.gamma.reshape((1, channels, 1, 1))?)?
@@ -91,7 +108,11 @@ impl Norm {
         Ok(y.silu()?)
     }
 
-    fn on_processor(&self, x: &Tensor, modulation: Option<(Tensor, Tensor, Vec<usize>)>) -> Result<Tensor> {
+    fn on_processor(
+        &self,
+        x: &Tensor,
+        modulation: Option<(Tensor, Tensor, Vec<usize>)>,
+    ) -> Result<Tensor> {
         let dims = x.dims4()?;
         let mut result = vec![0f32; x.elem_count()];
         with_f32(x, |x| {
@@ -229,12 +250,16 @@ fn modulated(
                         let start = plane + source * columns;
                         let scale = &latent.scale[start..start + columns];
                         let shift = &latent.shift[start..start + columns];
-                        for ((f, a), &column) in factors.iter_mut().zip(addends.iter_mut()).zip(&column_of) {
+                        for ((f, a), &column) in
+                            factors.iter_mut().zip(addends.iter_mut()).zip(&column_of)
+                        {
                             *f = factor * scale[column];
                             *a = addend * scale[column] + shift[column];
                         }
                     }
-                    for (((to, from), f), a) in to.iter_mut().zip(from).zip(&*factors).zip(&*addends) {
+                    for (((to, from), f), a) in
+                        to.iter_mut().zip(from).zip(&*factors).zip(&*addends)
+                    {
                         *to = silu(from * f + a);
                     }
                 }
@@ -251,7 +276,9 @@ mod tests {
 
     fn wave(shape: &[usize], frequency: f32) -> Tensor {
         let len = shape.iter().product();
-        let values: Vec<f32> = (0..len).map(|i| (i as f32 * frequency).sin() + 0.1).collect();
+        let values: Vec<f32> = (0..len)
+            .map(|i| (i as f32 * frequency).sin() + 0.1)
+            .collect();
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
     }
 
@@ -268,7 +295,11 @@ mod tests {
             tensors.insert(name.to_owned(), wave(shape, frequency));
         }
         Builder {
-            weights: Weights::new(Checkpoint::from_tensors(tensors).unwrap(), &Device::Cpu, DType::F32),
+            weights: Weights::new(
+                Checkpoint::from_tensors(tensors).unwrap(),
+                &Device::Cpu,
+                DType::F32,
+            ),
             slots,
             groups: 3,
         }

@@ -43,7 +43,12 @@ impl ResBlock {
     }
 
     /// A block from `inputs` to `outputs` channels; `latent` is the number of latent channels in the decoder.
-    pub(super) fn new(builder: &Builder<'_>, inputs: usize, outputs: usize, latent: Option<usize>) -> Result<Self> {
+    pub(super) fn new(
+        builder: &Builder<'_>,
+        inputs: usize,
+        outputs: usize,
+        latent: Option<usize>,
+    ) -> Result<Self> {
         let norm = |name: &str, channels| match latent {
             Some(latent) => Norm::spatial(&builder.pp(name), channels, latent),
             None => Norm::plain(&builder.pp(name), channels),
@@ -63,7 +68,12 @@ impl ResBlock {
     ///
     /// # Errors
     /// [`Error::Cancelled`](crate::Error::Cancelled), or a failed tensor operation.
-    pub fn forward(&self, x: &Tensor, latent: Option<&Tensor>, pass: &mut Pass<'_>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        latent: Option<&Tensor>,
+        pass: &mut Pass<'_>,
+    ) -> Result<Tensor> {
         let h = self.norm1.forward(x, latent, pass.split, pass.progress)?;
         let h = self.conv1.forward(&h, None, pass)?;
         let h = self.norm2.forward(&h, latent, pass.split, pass.progress)?;

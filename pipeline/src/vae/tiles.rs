@@ -39,20 +39,35 @@ mod tests {
     #[test]
     fn tiles_of_the_release() {
         let tiles = columns(240, 2, 16);
-        assert_eq!((tiles[0].decoded.clone(), tiles[1].decoded.clone()), (0..136, 104..240));
-        assert_eq!((tiles[0].kept.clone(), tiles[1].kept.clone()), (0..120, 120..240));
+        assert_eq!(
+            (tiles[0].decoded.clone(), tiles[1].decoded.clone()),
+            (0..136, 104..240)
+        );
+        assert_eq!(
+            (tiles[0].kept.clone(), tiles[1].kept.clone()),
+            (0..120, 120..240)
+        );
         // Each side is tested by itself.
         let narrow = columns(10, 2, 16);
-        assert_eq!((narrow[0].decoded.clone(), narrow[1].decoded.clone()), (0..5, 5..10));
+        assert_eq!(
+            (narrow[0].decoded.clone(), narrow[1].decoded.clone()),
+            (0..5, 5..10)
+        );
         let middle = columns(30, 2, 15);
-        assert_eq!((middle[0].decoded.clone(), middle[1].decoded.clone()), (0..30, 0..30));
+        assert_eq!(
+            (middle[0].decoded.clone(), middle[1].decoded.clone()),
+            (0..30, 0..30)
+        );
     }
 
     #[test]
     fn any_width_is_covered_once() {
         for width in 1..50 {
             for count in 1..5 {
-                let kept: Vec<usize> = columns(width, count, 4).into_iter().flat_map(|t| t.kept).collect();
+                let kept: Vec<usize> = columns(width, count, 4)
+                    .into_iter()
+                    .flat_map(|t| t.kept)
+                    .collect();
                 assert_eq!(kept, (0..width).collect::<Vec<_>>());
             }
         }
