@@ -1,20 +1,12 @@
 //! Parts of a model that are loaded when they are needed, held once in a process, and dropped on request.
 
-use std::any::{Any, TypeId};
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-
-use once_cell::sync::Lazy;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
+use crate::registry::{self, Source};
 use crate::runtime::Runtime;
-
-type Key = (TypeId, PathBuf, String);
-type Registry = HashMap<Key, Weak<dyn Any + Send + Sync>>;
-
-static REGISTRY: Lazy<Mutex<Registry>> = Lazy::new(Mutex::default);
 
 /// A part of a model from one file on one device in one number type.
 pub struct Part<T> {
@@ -47,26 +39,7 @@ impl<T: Send + Sync + 'static> Part<T> {
         if let Some(part) = &*held {
             return Ok(part.clone());
         }
-        let file = self
-            .file
-            .canonicalize()
-            .unwrap_or_else(|_| self.file.clone());
-        let place = format!("{} {:?}", self.runtime.spec(), self.runtime.dtype());
-        let key = (TypeId::of::<T>(), file, place);
-        let shared = lock(&REGISTRY).get(&key).and_then(Weak::upgrade);
-        let part = match shared.and_then(|part| part.downcast::<T>().ok()) {
-            Some(part) => part,
-            None => {
-                // The registry is not locked while a part loads, which takes minutes. Should two load the same part at
-                // once, the later one is shared from then on.
-                let part = Arc::new(load()?);
-                let any: Arc<dyn Any + Send + Sync> = part.clone();
-                let mut registry = lock(&REGISTRY);
-                registry.retain(|_, part| part.strong_count() > 0);
-                registry.insert(key, Arc::downgrade(&any));
-                part
-            }
-        };
+        let part = registry::shared(Source::path(&self.file)?, &self.runtime, load)?;
         *held = Some(part.clone());
         Ok(part)
     }
@@ -105,18 +78,14 @@ mod tests {
     #[test]
     fn a_part_is_loaded_once_and_shared() {
         let runtime = Runtime::cpu().unwrap();
-        let file = Path::new("/nonexistent/shared-part");
-        let (first, second) = (
-            Part::<u32>::new(file, &runtime),
-            Part::<u32>::new(file, &runtime),
-        );
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let part = || Part::<u32>::new(file.path(), &runtime);
+        let (first, second) = (part(), part());
         assert_eq!(*first.get(|| Ok(7)).unwrap(), 7);
         assert_eq!(
             *second.get(|| Err(Error::invalid("loaded twice"))).unwrap(),
             7
         );
-        // Another type from the same file is another part.
-        assert_eq!(*Part::<u64>::new(file, &runtime).get(|| Ok(8)).unwrap(), 8);
         first.unload();
         assert!(!first.is_loaded() && second.is_loaded());
         second.unload();
@@ -125,15 +94,14 @@ mod tests {
 
     #[test]
     fn a_failure_is_not_remembered() {
-        let part = Part::<u8>::new(
-            Path::new("/nonexistent/failing-part"),
-            &Runtime::cpu().unwrap(),
-        );
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let part = Part::<u8>::new(file.path(), &Runtime::cpu().unwrap());
         assert!(
             part.get(|| Err(Error::Cancelled))
                 .unwrap_err()
                 .is_cancelled()
         );
+        assert!(!part.is_loaded());
         assert_eq!(*part.get(|| Ok(1)).unwrap(), 1);
     }
 }
