@@ -1,1 +1,87 @@
 //! Classifier-free guidance, fixed and dynamic.
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+
+/// The guidance scale of Stage I, which changes from step to step.
+///
+/// The reference means a cosine ramp over the steps but feeds the 0..999 timestep where the step number was meant, so
+/// that the scale jumps about in `1..=1 + strength`. The released weights were used that way; this does the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DynamicGuidance {
+    /// Strength; 6 to 8 for the release.
+    pub strength: f64,
+    /// Exponent of the ramp; 5 for the release.
+    pub exponent: f64,
+    /// Number of sampling steps.
+    pub steps: usize,
+}
+
+impl DynamicGuidance {
+    /// The release's ramp for `steps` steps.
+    pub fn new(strength: f64, steps: usize) -> Self {
+        Self {
+            strength,
+            exponent: 5.0,
+            steps,
+        }
+    }
+
+    /// The scale at `timestep` (0..=999), in float64: the argument of the cosine reaches millions.
+    pub fn scale(&self, timestep: usize) -> f64 {
+        let n = self.steps as f64;
+        let base = (n - timestep as f64) / n;
+        let ramp = if self.exponent.fract() == 0.0 && self.exponent.abs() < 64.0 {
+            base.powi(self.exponent as i32)
+        } else {
+            base.powf(self.exponent)
+        };
+        1.0 + self.strength * (1.0 - (ramp * std::f64::consts::PI).cos()) / 2.0
+    }
+}
+
+/// `unconditional + scale * (conditional - unconditional)`.
+///
+/// # Errors
+/// A failed tensor operation: the two must have one shape.
+pub fn guide(unconditional: &Tensor, conditional: &Tensor, scale: f64) -> Result<Tensor> {
+    Ok((unconditional + ((conditional - unconditional)? * scale)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn first_scales_of_the_release() {
+        let guidance = DynamicGuidance::new(8.0, 51);
+        for (timestep, want) in [
+            (999, 8.287_003),
+            (979, 4.004_147),
+            (959, 2.404_340),
+            (940, 5.046_174),
+        ] {
+            assert!(
+                (guidance.scale(timestep) - want).abs() < 1e-5,
+                "scale at {timestep}"
+            );
+        }
+    }
+
+    #[test]
+    fn guide_at_its_ends() {
+        let device = &Device::Cpu;
+        let (u, c) = (
+            Tensor::new(&[1f32], device).unwrap(),
+            Tensor::new(&[3f32], device).unwrap(),
+        );
+        for (scale, want) in [(0.0, 1f32), (1.0, 3.0), (13.0, 27.0)] {
+            assert_eq!(
+                guide(&u, &c, scale).unwrap().to_vec1::<f32>().unwrap(),
+                [want]
+            );
+        }
+    }
+}

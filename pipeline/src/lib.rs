@@ -6,8 +6,8 @@
 //! | floor | modules |
 //! |---|---|
 //! | 5 | this file |
-//! | 4 | `stage1`, `stage2`, `stream` |
-//! | 3 | `schedule`, `guidance`, `solver`, `plan` |
+//! | 4 | `stage1`, `stage2`, `released`, `stream`, `parity` |
+//! | 3 | `schedule`, `guidance`, `noise`, `solver`, `solver_dpmpp`, `plan` |
 //! | 2 | `text`, `vae`, `dit`, `compact` |
 //! | 1 | `kernels`, `linear`, `checkpoint` |
 //! | 0 | `runtime`, `memory`, `registry`, `error`, `progress`, `clip` |
@@ -29,10 +29,14 @@ pub mod text;
 pub mod vae;
 
 pub mod guidance;
+pub mod noise;
 pub mod plan;
 pub mod schedule;
 pub mod solver;
+pub mod solver_dpmpp;
 
+pub mod parity;
+pub mod released;
 pub mod stage1;
 pub mod stage2;
 pub mod stream;

@@ -97,6 +97,37 @@ pub fn time_grid(steps: usize, shift: f64) -> Result<Vec<FlowTime>> {
         .collect())
 }
 
+/// The grid of [`time_grid`] with every operation rounded, as a script in float32 or bfloat16 computes it.
+///
+/// The times reach the network a thousand times as large, where a float32 has only four decimal places.
+///
+/// # Errors
+/// As [`time_grid`].
+pub fn time_grid_rounded(steps: usize, shift: f64, round: fn(f64) -> f64) -> Result<Vec<FlowTime>> {
+    time_grid(steps, shift)?;
+    // Like torch.linspace: in float32, and from both ends towards the middle.
+    let step = 1.0 / steps as f32;
+    let uniform = |index: usize| {
+        if index < steps.div_ceil(2) {
+            step * index as f32
+        } else {
+            1.0 - step * (steps - index) as f32
+        }
+    };
+    let time = |index: usize| {
+        let rest = round(1.0 - round(f64::from(uniform(index))));
+        let below = round(1.0 + round((shift - 1.0) * rest));
+        round(1.0 - round(round(shift * rest) / below))
+    };
+    Ok((0..steps)
+        .map(|index| FlowTime {
+            t: time(index),
+            dt: round(time(index + 1) - time(index)),
+            index,
+        })
+        .collect())
+}
+
 /// Euler steps over `grid` from `x`; calls `each` with every state x_t before its evaluation.
 ///
 /// `each` may replace the state, which is how a window takes over the trajectory of the window before it.
@@ -122,6 +153,7 @@ pub fn euler<V: VelocityField + ?Sized>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::{round_bf16, round_f32};
     use candle_core::Device;
 
     #[test]
@@ -134,6 +166,31 @@ mod tests {
         let end = grid[3].t + grid[3].dt;
         assert!((end - 1.0).abs() < 1e-12);
         assert!(time_grid(0, 2.5).is_err());
+    }
+
+    #[test]
+    fn rounding_stays_close() {
+        for steps in 1..10 {
+            let exact = time_grid(steps, 2.5).unwrap();
+            let rounded = time_grid_rounded(steps, 2.5, round_f32).unwrap();
+            for (a, b) in exact.iter().zip(&rounded) {
+                assert!((a.t - b.t).abs() < 3e-7 && (a.dt - b.dt).abs() < 3e-7);
+            }
+        }
+    }
+
+    #[test]
+    fn rounded_grid_of_the_release() {
+        let times = |steps| {
+            let grid = time_grid_rounded(steps, 2.5, round_bf16).unwrap();
+            grid.iter().map(|at| at.t).collect::<Vec<_>>()
+        };
+        assert_eq!(times(5), [0.0, 0.09375, 0.21484375, 0.375, 0.6171875]);
+        assert_eq!(
+            times(6),
+            [0.0, 0.078125, 0.171875, 0.28515625, 0.44921875, 0.6640625]
+        );
+        assert_eq!(times(7)[3..], [0.234375, 0.34375, 0.5, 0.703125]);
     }
 
     struct Constant;

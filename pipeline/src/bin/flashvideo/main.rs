@@ -1,8 +1,9 @@
-//! `flashvideo`: looks into model files, converts and fetches them.
+//! `flashvideo`: looks into model files, converts and fetches them, compares with golden numbers.
 
 mod convert;
 mod fetch;
 mod info;
+mod parity;
 mod shapes;
 mod synthetic;
 mod write;
@@ -24,6 +25,7 @@ enum Command {
     Info(info::Info),
     Convert(convert::Convert),
     Fetch(fetch::Fetch),
+    Parity(parity::Parity),
 }
 
 /// What a command that did not fail found out.
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Command::Info(info) => info.run(),
         Command::Convert(convert) => convert.run(),
         Command::Fetch(fetch) => fetch.run(),
+        Command::Parity(parity) => parity.run(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("flashvideo: {error}");

@@ -1,0 +1,242 @@
+//! Golden runs of the VAE and of what prepares frames for it.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::golden::{Check, FRAMES, Golden, NETWORK};
+use crate::checkpoint::{Checkpoint, ModelFolder, Weights};
+use crate::error::{Error, Result};
+use crate::released::resize;
+use crate::vae::conv::{Cache, Pass};
+use crate::vae::decoder::DecoderTap;
+use crate::vae::resblock::ResBlock;
+use crate::vae::{Vae, VaeConfig, sample_posterior, to_bytes_range};
+
+/// The VAE that `golden` belongs to.
+pub(super) fn load(golden: &Golden) -> Result<Vae> {
+    let checkpoint =
+        golden.checkpoint(&golden.config, ModelFolder::open_vae, |c| Ok(c.into_vae()))?;
+    Vae::load(&Weights::new(checkpoint, &Device::Cpu, DType::F32))
+}
+
+/// The scale of Stage II, which golden encodings carry.
+const SCALE: f64 = 1.152_584_26;
+
+/// `{clip}_x` to `{clip}_moments`, `{clip}_moments_onechunk` and `{clip}_z_scaled`.
+pub(super) fn encode(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
+    let vae = load(golden)?;
+    for name in golden.names() {
+        let Some(clip) = name.strip_suffix("_x") else {
+            continue;
+        };
+        let x = golden.tensor(name)?;
+        let moments = vae.encode(&x, check.progress)?;
+        let of = |part: &str| format!("{clip}_{part}");
+        check.tensor(golden, &of("moments"), &moments, NETWORK)?;
+        if golden.has(&of("z_scaled")) {
+            let z = sample_posterior(&moments, &golden.tensor(&of("noise"))?)?;
+            let scale = golden.number_or("scale_factor", SCALE);
+            check.tensor(golden, &of("z_scaled"), &(z * scale)?, NETWORK)?;
+        }
+        if golden.has(&of("moments_onechunk")) {
+            let moments = vae.encode_at_once(&x, check.progress)?;
+            check.tensor(golden, &of("moments_onechunk"), &moments, NETWORK)?;
+        }
+    }
+    Ok(())
+}
+
+/// `{clip}_z` to `{clip}_raw` and `{clip}_frames255`.
+pub(super) fn decode(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
+    let vae = load(golden)?;
+    for name in golden.names() {
+        let Some(clip) = name.strip_suffix("_z") else {
+            continue;
+        };
+        let mut frames = vae.decode(&golden.tensor(name)?, check.progress)?;
+        let (raw, bytes) = (format!("{clip}_raw"), format!("{clip}_frames255"));
+        let known = if golden.has(&raw) {
+            golden.raw(&raw)?.dim(2)?
+        } else {
+            golden.raw(&bytes)?.dim(0)?
+        };
+        // The reference loses the last latent of an even number; what it has must agree.
+        if golden.raw(name)?.dim(2)? % 2 == 0 && known < frames.dim(2)? {
+            frames = frames.narrow(2, 0, known)?;
+        }
+        if golden.has(&raw) {
+            check.tensor(golden, &raw, &frames, NETWORK)?;
+        }
+        if golden.has(&bytes) {
+            check.tensor(golden, &bytes, &to_bytes_range(&frames)?, FRAMES)?;
+        }
+    }
+    Ok(())
+}
+
+/// `{clip}_z` to `{clip}_frames255` in column tiles.
+pub(super) fn decode_tiled(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
+    let vae = load(golden)?;
+    let tiles = golden.number_or("splits_w", 2.0) as usize;
+    let overlap = golden.number_or("overlap_latents", 16.0) as usize;
+    for name in golden.names() {
+        let Some(clip) = name.strip_suffix("_z") else {
+            continue;
+        };
+        let frames = vae.decode_tiled(&golden.tensor(name)?, tiles, overlap, check.progress)?;
+        check.tensor(
+            golden,
+            &format!("{clip}_frames255"),
+            &to_bytes_range(&frames)?,
+            FRAMES,
+        )?;
+    }
+    Ok(())
+}
+
+/// Activations of the decoder for a latent of the file `vae_decode`.
+pub(super) fn taps(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
+    let clip = golden.name.rsplit('_').next().unwrap_or_default();
+    let decode = Golden::open(&golden.folder.join("vae_decode.safetensors"))?;
+    let latent = decode.tensor(&format!("{clip}_z"))?;
+    let vae = load(golden)?;
+    let mut seen = Vec::new();
+    vae.decode_tapped(&latent, check.progress, &mut |tap, value| {
+        let name = match tap {
+            DecoderTap::ConvIn => "conv_in".to_owned(),
+            DecoderTap::Middle(block) => format!("mid{block}"),
+            DecoderTap::LastBlock(level) => format!("up{level}_lastblock"),
+            DecoderTap::Upsample(level) => format!("up{level}_upsample"),
+        };
+        seen.push((name, value.clone()));
+        Ok(())
+    })?;
+    for wanted in golden.names() {
+        let chunks: Vec<_> = seen
+            .iter()
+            .filter(|(name, _)| name == wanted)
+            .map(|(_, value)| value)
+            .collect();
+        if chunks.is_empty() {
+            return Err(Error::invalid(format!(
+                "{}.safetensors: no place is named {wanted}",
+                golden.name
+            )));
+        }
+        let value = Tensor::cat(&chunks, 0)?.transpose(0, 1)?.unsqueeze(0)?;
+        check.tensor(golden, wanted, &value, NETWORK)?;
+    }
+    Ok(())
+}
+
+/// Single residual blocks whose weights are in the file.
+pub(super) fn blocks(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
+    let groups = golden.number_or("groups", VaeConfig::GROUPS as f64) as usize;
+    for kind in ["enc", "dec"] {
+        let prefix = format!("w.{kind}.");
+        let mut tensors = std::collections::HashMap::new();
+        for name in golden.names() {
+            if let Some(own) = name.strip_prefix(&prefix) {
+                tensors.insert(own.to_owned(), golden.raw(name)?.clone());
+            }
+        }
+        if tensors.is_empty() {
+            continue;
+        }
+        let (x, y) = (golden.tensor(&format!("{kind}_x"))?, format!("{kind}_y"));
+        let (inputs, outputs) = (x.dim(1)?, golden.raw(&y)?.dim(1)?);
+        let latent = golden.has("dec_zq") && kind == "dec";
+        let latent = latent.then(|| golden.tensor("dec_zq")).transpose()?;
+        let weights = Weights::new(Checkpoint::from_tensors(tensors)?, &Device::Cpu, DType::F32);
+        let channels = latent.as_ref().map(|z| z.dim(1)).transpose()?;
+        let block = ResBlock::load(&weights, inputs, outputs, channels, groups)?;
+        let chunks = chunk_sizes(&golden.config[format!("{kind}_chunks")], x.dim(2)?);
+        let got = run_block(&block, &x, latent.as_ref(), &chunks, check)?;
+        check.tensor(golden, &y, &got, NETWORK)?;
+    }
+    Ok(())
+}
+
+/// `[3, 2]` or `[[5, 3], [4, 2]]`: frames, or frames and latent frames, of each chunk.
+fn chunk_sizes(value: &serde_json::Value, frames: usize) -> Vec<(usize, usize)> {
+    let number = |v: &serde_json::Value| v.as_u64().map(|n| n as usize);
+    let sizes: Option<Vec<_>> = value.as_array().and_then(|chunks| {
+        let size = |chunk: &serde_json::Value| match number(chunk) {
+            Some(frames) => Some((frames, 0)),
+            None => Some((number(&chunk[0])?, number(&chunk[1])?)),
+        };
+        chunks.iter().map(size).collect()
+    });
+    sizes.unwrap_or_else(|| vec![(frames, 0)])
+}
+
+fn run_block(
+    block: &ResBlock,
+    x: &Tensor,
+    latent: Option<&Tensor>,
+    chunks: &[(usize, usize)],
+    check: &Check<'_>,
+) -> Result<Tensor> {
+    let by_frame = |clip: &Tensor, first, count| -> Result<Tensor> {
+        Ok(clip
+            .squeeze(0)?
+            .narrow(1, first, count)?
+            .transpose(0, 1)?
+            .contiguous()?)
+    };
+    let mut cache = Cache::default();
+    let (mut frame, mut latent_frame) = (0, 0);
+    let mut parts = Vec::with_capacity(chunks.len());
+    for (index, &(frames, latents)) in chunks.iter().enumerate() {
+        let latent = latent
+            .map(|z| by_frame(z, latent_frame, latents))
+            .transpose()?;
+        let mut pass = Pass {
+            cache: &mut cache,
+            more: index + 1 < chunks.len(),
+            split: frames % 2 == 1,
+            progress: check.progress,
+        };
+        parts.push(block.forward(&by_frame(x, frame, frames)?, latent.as_ref(), &mut pass)?);
+        frame += frames;
+        latent_frame += latents;
+    }
+    Ok(Tensor::cat(&parts, 0)?.transpose(0, 1)?.unsqueeze(0)?)
+}
+
+/// `{clip}_up`, `{clip}_down`, …: the clip resized to the height and width of that tensor.
+pub(super) fn preprocess(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
+    let names = golden.names();
+    for name in &names {
+        let Some((clip, _)) = name.rsplit_once('_') else {
+            continue;
+        };
+        if !names.contains(&clip) {
+            continue;
+        }
+        let dims = golden.raw(name)?.dims().to_vec();
+        let &[_, _, height, width] = dims.as_slice() else {
+            continue;
+        };
+        let got = resize::prepare(&golden.tensor(clip)?, height, width)?;
+        check.tensor(golden, name, &got.squeeze(0)?.transpose(0, 1)?, NETWORK)?;
+    }
+    if let (Some([h, w]), Some([rounded_h, rounded_w])) =
+        (pair(golden, "requested"), pair(golden, "rounded"))
+    {
+        let round = |size: f64| (size as usize / 16 * 16) as f64;
+        check.numbers(
+            "rounded",
+            &[round(h), round(w)],
+            &[rounded_h, rounded_w],
+            NETWORK,
+        );
+    }
+    Ok(())
+}
+
+fn pair(golden: &Golden, key: &str) -> Option<[f64; 2]> {
+    Some([
+        golden.config[key][0].as_f64()?,
+        golden.config[key][1].as_f64()?,
+    ])
+}

@@ -1,0 +1,594 @@
+//! Convolutions over clips `[frames, channels, height, width]`, causal in time.
+//!
+//! candle has no conv3d. On the processor a convolution is a sum of matrix products, one for each kernel tap, on
+//! tiles that fit into the cache; on other devices it is a sum of 2D convolutions, one for each tap in time. Kernel
+//! slices are made contiguous once, at load.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
+
+use crate::checkpoint::Weights;
+use crate::error::{Error, Result};
+use crate::kernels::matmul::{Matrix, matmul};
+use crate::kernels::tensors::with_f32;
+use crate::progress::{CancelToken, Progress};
+
+/// The frames that causal convolutions remember from the chunk before, by convolution.
+#[derive(Debug, Default)]
+pub struct Cache(HashMap<usize, Tensor>);
+
+impl Cache {
+    /// Forgets everything: the next chunk begins a clip.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// One chunk's way through the encoder or the decoder.
+pub struct Pass<'a> {
+    /// What was left by the chunk before; empty at the start of a clip.
+    pub cache: &'a mut Cache,
+    /// Whether more chunks of the clip follow.
+    pub more: bool,
+    /// Whether the first frame stands apart in time, as the first of a clip does.
+    pub split: bool,
+    /// Who listens and who cancels.
+    pub progress: &'a Progress,
+}
+
+/// Weights below a prefix, and a number for each convolution that remembers frames.
+pub(super) struct Builder<'a> {
+    pub weights: Weights,
+    pub slots: &'a Cell<usize>,
+    /// Groups of every normalisation.
+    pub groups: usize,
+}
+
+impl Builder<'_> {
+    pub fn pp(&self, name: impl std::fmt::Display) -> Self {
+        Self {
+            weights: self.weights.pp(name),
+            slots: self.slots,
+            groups: self.groups,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Kernel {
+    /// `[taps, outputs, inputs]`, taps in the order time, row, column.
+    Processor(Tensor),
+    /// For each tap in time `[outputs, inputs, rows, columns]`.
+    Device(Vec<Tensor>),
+}
+
+/// A convolution with a bias.
+#[derive(Debug)]
+pub struct Conv {
+    inputs: usize,
+    outputs: usize,
+    /// Extent in time and in each direction of space.
+    extent: (usize, usize),
+    stride: usize,
+    /// Zeros before the first and after the last row and column.
+    padding: (usize, usize),
+    kernel: Kernel,
+    bias: Tensor,
+    slot: usize,
+}
+
+/// Output pixels of one tile: large enough for the matrix product, small enough for the cache.
+const TILE_COLUMNS: usize = 64;
+const TILE_ROWS: usize = 16;
+
+impl Conv {
+    /// A causal convolution `k x k x k` that keeps the size: `conv.weight` and `conv.bias` below `builder`.
+    pub(super) fn causal(
+        builder: &Builder<'_>,
+        inputs: usize,
+        outputs: usize,
+        k: usize,
+    ) -> Result<Self> {
+        let weights = builder.weights.pp("conv");
+        let weight = weights.get((outputs, inputs, k, k, k), "weight")?;
+        let bias = weights.get(outputs, "bias")?;
+        let slot = builder.slots.get();
+        builder.slots.set(slot + 1);
+        Self::new(&weight, bias, 1, (k / 2, k / 2), slot)
+    }
+
+    /// A pointwise convolution whose weight is stored with three spatial dimensions, without the name `conv`.
+    pub(super) fn pointwise(builder: &Builder<'_>, inputs: usize, outputs: usize) -> Result<Self> {
+        let weight = builder.weights.get((outputs, inputs, 1, 1, 1), "weight")?;
+        Self::new(&weight, builder.weights.get(outputs, "bias")?, 1, (0, 0), 0)
+    }
+
+    /// A 3x3 convolution of single frames: `conv.weight` and `conv.bias` below `builder`.
+    pub(super) fn spatial(
+        builder: &Builder<'_>,
+        channels: usize,
+        stride: usize,
+        padding: (usize, usize),
+    ) -> Result<Self> {
+        let weights = builder.weights.pp("conv");
+        let weight = weights.get((channels, channels, 3, 3), "weight")?;
+        Self::new(
+            &weight.unsqueeze(2)?,
+            weights.get(channels, "bias")?,
+            stride,
+            padding,
+            0,
+        )
+    }
+
+    /// From `weight` `[outputs, inputs, time, rows, columns]`. `slot` must be unique among causal convolutions.
+    fn new(
+        weight: &Tensor,
+        bias: Tensor,
+        stride: usize,
+        padding: (usize, usize),
+        slot: usize,
+    ) -> Result<Self> {
+        let (outputs, inputs, time, rows, columns) = weight.dims5()?;
+        let kernel = if weight.device().is_cpu() {
+            let taps = weight.permute((2, 3, 4, 0, 1))?.contiguous()?;
+            Kernel::Processor(taps.reshape((time * rows * columns, outputs, inputs))?)
+        } else {
+            // A view into the kernel would be read from the wrong place by candle 0.11's conv2d.
+            let slices = (0..time).map(|t| weight.narrow(2, t, 1)?.squeeze(2)?.force_contiguous());
+            Kernel::Device(slices.collect::<candle_core::Result<_>>()?)
+        };
+        Ok(Self {
+            inputs,
+            outputs,
+            extent: (time, rows),
+            stride,
+            padding,
+            kernel,
+            bias,
+            slot,
+        })
+    }
+
+    /// Number of channels that come out.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Convolves `x` `[frames, inputs, height, width]`, preceded by the frames that `pass` remembers or, at the start
+    /// of a clip, by copies of the first one; adds `residual` of the result's shape.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], or a failed tensor operation.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        pass: &mut Pass<'_>,
+    ) -> Result<Tensor> {
+        pass.progress.check()?;
+        let cancel = pass.progress.cancel_token();
+        let past = self.extent.0 - 1;
+        if past == 0 {
+            return self.convolve(None, x, residual, cancel);
+        }
+        let before = match pass.cache.0.remove(&self.slot) {
+            Some(frames) if frames.dims().get(1..) == x.dims().get(1..) => frames,
+            Some(frames) => {
+                return Err(Error::invalid(format!(
+                    "a chunk of {:?} follows one whose last frames are {:?}; all chunks of a clip have one size",
+                    x.dims(),
+                    frames.dims()
+                )));
+            }
+            None => x.narrow(0, 0, 1)?.repeat((past, 1, 1, 1))?,
+        };
+        if pass.more {
+            let frames = x.dim(0)?;
+            // A copy, so that the whole chunk is not kept alive by a view of its end.
+            let last = if frames >= past {
+                x.narrow(0, frames - past, past)?.force_contiguous()?
+            } else {
+                Tensor::cat(&[&before.narrow(0, frames, past - frames)?, x], 0)?
+            };
+            pass.cache.0.insert(self.slot, last);
+        }
+        self.convolve(Some(&before), x, residual, cancel)
+    }
+
+    /// Convolves `x` by itself; for kernels without extent in time.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_still(&self, x: &Tensor, progress: &Progress) -> Result<Tensor> {
+        progress.check()?;
+        self.convolve(None, x, None, progress.cancel_token())
+    }
+
+    fn convolve(
+        &self,
+        before: Option<&Tensor>,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        cancel: &CancelToken,
+    ) -> Result<Tensor> {
+        match &self.kernel {
+            Kernel::Processor(taps) => self.on_processor(taps, before, x, residual, cancel),
+            Kernel::Device(slices) => {
+                let y = self.on_device(slices, before, x)?;
+                Ok(match residual {
+                    Some(residual) => (y + residual)?,
+                    None => y,
+                })
+            }
+        }
+    }
+
+    /// The sum of one 2D convolution for each tap in time, frames being the batch.
+    fn on_device(&self, slices: &[Tensor], before: Option<&Tensor>, x: &Tensor) -> Result<Tensor> {
+        let frames = x.dim(0)?;
+        let mut clip = match before {
+            Some(before) => Tensor::cat(&[before, x], 0)?,
+            None => x.clone(),
+        };
+        let (low, high) = self.padding;
+        let padding = if low == high {
+            low
+        } else {
+            clip = clip
+                .pad_with_zeros(2, low, high)?
+                .pad_with_zeros(3, low, high)?;
+            0
+        };
+        let mut sum: Option<Tensor> = None;
+        for (t, slice) in slices.iter().enumerate() {
+            let y = clip
+                .narrow(0, t, frames)?
+                .conv2d(slice, padding, self.stride, 1, 1)?;
+            sum = Some(match sum {
+                Some(sum) => (sum + y)?,
+                None => y,
+            });
+        }
+        let sum = sum.ok_or_else(|| Error::invalid("a convolution without taps"))?;
+        Ok(sum.broadcast_add(&self.bias.reshape((1, self.outputs, 1, 1))?)?)
+    }
+
+    fn on_processor(
+        &self,
+        taps: &Tensor,
+        before: Option<&Tensor>,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        cancel: &CancelToken,
+    ) -> Result<Tensor> {
+        let (frames, inputs, height, width) = x.dims4()?;
+        let (low, high) = self.padding;
+        let k = self.extent.1;
+        if inputs != self.inputs || height + low + high < k || width + low + high < k {
+            return Err(Error::invalid(format!(
+                "a convolution of {} channels with a {k}x{k} kernel was given {inputs} channels of {width}x{height}",
+                self.inputs
+            )));
+        }
+        let out = |size: usize| (size + low + high - k) / self.stride + 1;
+        let (out_height, out_width) = (out(height), out(width));
+        let mut result = vec![0f32; frames * self.outputs * out_height * out_width];
+        let optional =
+            |tensor: Option<&Tensor>| tensor.cloned().map_or_else(|| x.narrow(0, 0, 0), Ok);
+        with_f32(x, |now| {
+            with_f32(&optional(before)?, |past| {
+                with_f32(&optional(residual)?, |residual| {
+                    with_f32(taps, |taps| {
+                        with_f32(&self.bias, |bias| {
+                            let plane = inputs * height * width;
+                            let clip: Vec<&[f32]> =
+                                past.chunks(plane).chain(now.chunks(plane)).collect();
+                            let task = Task {
+                                conv: self,
+                                clip: &clip,
+                                taps,
+                                bias,
+                                residual: (!residual.is_empty()).then_some(residual),
+                                size: (height, width),
+                                out: (out_height, out_width),
+                            };
+                            task.run(&mut result, cancel)
+                        })
+                    })
+                })
+            })
+        })?;
+        Ok(Tensor::from_vec(
+            result,
+            (frames, self.outputs, out_height, out_width),
+            &Device::Cpu,
+        )?)
+    }
+}
+
+/// A convolution on the processor.
+struct Task<'a> {
+    conv: &'a Conv,
+    /// Frames in time, remembered ones first, each `[inputs, height, width]`.
+    clip: &'a [&'a [f32]],
+    taps: &'a [f32],
+    bias: &'a [f32],
+    residual: Option<&'a [f32]>,
+    size: (usize, usize),
+    out: (usize, usize),
+}
+
+/// Rows of one output frame: for each output channel a slice of the result.
+struct Band<'a> {
+    frame: usize,
+    row: usize,
+    planes: Vec<&'a mut [f32]>,
+}
+
+impl Task<'_> {
+    fn run(&self, result: &mut [f32], cancel: &CancelToken) -> Result<()> {
+        let (height, width) = self.out;
+        let outputs = self.conv.outputs;
+        let rows = TILE_ROWS.min(height.div_ceil(2)).max(1);
+        let bands_per_frame = height.div_ceil(rows);
+        let frames = result.len() / (outputs * height * width).max(1);
+        let mut bands: Vec<Band<'_>> = (0..frames * bands_per_frame)
+            .map(|index| Band {
+                frame: index / bands_per_frame,
+                row: index % bands_per_frame * rows,
+                planes: Vec::with_capacity(outputs),
+            })
+            .collect();
+        for (index, plane) in result.chunks_mut(height * width).enumerate() {
+            let first = index / outputs * bands_per_frame;
+            for (band, part) in bands
+                .iter_mut()
+                .skip(first)
+                .zip(plane.chunks_mut(rows * width))
+            {
+                band.planes.push(part);
+            }
+        }
+        bands.into_par_iter().try_for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(tile, sums), mut band| {
+                for column in (0..width).step_by(TILE_COLUMNS) {
+                    cancel.check()?;
+                    self.tile(
+                        &mut band,
+                        column,
+                        TILE_COLUMNS.min(width - column),
+                        tile,
+                        sums,
+                    );
+                }
+                Ok(())
+            },
+        )
+    }
+
+    /// Computes columns `column..column + width` of `band`.
+    ///
+    /// The tile of the input lies in `tile` as `[time][input][phase row][phase column][row][column]`, where a phase is
+    /// the position modulo the stride; so every tap is a plain matrix product on a shifted view. Rows overlap at their
+    /// ends: the last columns of each row of the product are thrown away.
+    fn tile(
+        &self,
+        band: &mut Band<'_>,
+        column: usize,
+        width: usize,
+        tile: &mut Vec<f32>,
+        sums: &mut Vec<f32>,
+    ) {
+        let conv = self.conv;
+        let ((time, k), stride) = (conv.extent, conv.stride);
+        let rows = band
+            .planes
+            .first()
+            .map_or(0, |plane| plane.len() / self.out.1);
+        let reach = (k - 1) / stride;
+        let (tile_rows, pitch) = (rows + reach, width + reach);
+        let phase = tile_rows * pitch;
+        let channel = stride * stride * phase;
+        tile.clear();
+        tile.resize(time * conv.inputs * channel, 0.0);
+        let origin = (band.row * stride, column * stride);
+        for t in 0..time {
+            let Some(frame) = self.clip.get(band.frame + t) else {
+                continue;
+            };
+            let planes = frame.chunks(self.size.0 * self.size.1);
+            for (target, plane) in tile[t * conv.inputs * channel..]
+                .chunks_mut(channel)
+                .zip(planes)
+            {
+                self.fill(target, plane, origin, (tile_rows, pitch));
+            }
+        }
+        let columns = (rows - 1) * pitch + width;
+        sums.clear();
+        sums.resize(conv.outputs * columns, 0.0);
+        let size = conv.outputs * conv.inputs;
+        for (index, weights) in self.taps.chunks(size).enumerate() {
+            let (t, dy, dx) = (index / (k * k), index / k % k, index % k);
+            let offset = t * conv.inputs * channel
+                + (dy % stride * stride + dx % stride) * phase
+                + dy / stride * pitch
+                + dx / stride;
+            matmul(
+                sums,
+                columns,
+                index > 0,
+                1.0,
+                Matrix::new(weights, (conv.outputs, conv.inputs), (conv.inputs, 1)),
+                Matrix::new(&tile[offset..], (conv.inputs, columns), (channel, 1)),
+            );
+        }
+        let plane_size = self.out.0 * self.out.1;
+        for (output, plane) in band.planes.iter_mut().enumerate() {
+            let bias = self.bias.get(output).copied().unwrap_or(0.0);
+            let start = (band.frame * conv.outputs + output) * plane_size + band.row * self.out.1;
+            for (row, line) in plane.chunks_mut(self.out.1).enumerate() {
+                let line = &mut line[column..column + width];
+                let sums = &sums[output * columns + row * pitch..][..width];
+                match self.residual {
+                    Some(residual) => {
+                        let residual = &residual[start + row * self.out.1 + column..][..width];
+                        for ((y, s), r) in line.iter_mut().zip(sums).zip(residual) {
+                            *y = s + bias + r;
+                        }
+                    }
+                    None => {
+                        for (y, s) in line.iter_mut().zip(sums) {
+                            *y = s + bias;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Copies what a tile sees of one input plane, phase by phase; what lies outside stays zero.
+    fn fill(
+        &self,
+        target: &mut [f32],
+        plane: &[f32],
+        origin: (usize, usize),
+        (rows, pitch): (usize, usize),
+    ) {
+        let stride = self.conv.stride;
+        let low = self.conv.padding.0;
+        let (height, width) = self.size;
+        for (index, phase) in target.chunks_mut(rows * pitch).enumerate() {
+            let (py, px) = (index / stride, index % stride);
+            for (row, line) in phase.chunks_mut(pitch).enumerate() {
+                let Some(y) = (origin.0 + row * stride + py)
+                    .checked_sub(low)
+                    .filter(|y| *y < height)
+                else {
+                    continue;
+                };
+                let source = &plane[y * width..(y + 1) * width];
+                // Column c of the line is input column first + c * stride - low.
+                let first = origin.1 + px;
+                let skip = low.saturating_sub(first).div_ceil(stride);
+                let start = (first + skip * stride - low).min(width);
+                let line = line.get_mut(skip..).unwrap_or_default();
+                if stride == 1 {
+                    let len = line.len().min(width - start);
+                    line[..len].copy_from_slice(&source[start..start + len]);
+                } else {
+                    for (to, from) in line.iter_mut().zip(source[start..].iter().step_by(stride)) {
+                        *to = *from;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Number type of activations: f32 on the processor, that of the weights elsewhere.
+pub(super) fn activation_dtype(weights: &Weights) -> DType {
+    if weights.device().is_cpu() {
+        DType::F32
+    } else {
+        weights.dtype()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave(shape: &[usize], frequency: f32) -> Tensor {
+        let len = shape.iter().product();
+        let values: Vec<f32> = (0..len).map(|i| (i as f32 * frequency).sin()).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    fn difference(a: &Tensor, b: &Tensor) -> f32 {
+        assert_eq!(a.dims(), b.dims());
+        let d = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+        d.max(0).unwrap().to_scalar().unwrap()
+    }
+
+    fn both_ways(weight: &[usize], stride: usize, padding: (usize, usize), x: &Tensor) {
+        let weight = wave(weight, 0.71);
+        let bias = wave(&weight.dims()[..1], 1.3);
+        let conv = Conv::new(&weight, bias, stride, padding, 0).unwrap();
+        let past =
+            (weight.dims()[2] > 1).then(|| wave(&[2, x.dims()[1], x.dims()[2], x.dims()[3]], 0.05));
+        let slices: Vec<Tensor> = (0..weight.dims()[2])
+            .map(|t| {
+                weight
+                    .narrow(2, t, 1)
+                    .unwrap()
+                    .squeeze(2)
+                    .unwrap()
+                    .force_contiguous()
+                    .unwrap()
+            })
+            .collect();
+        let want = conv.on_device(&slices, past.as_ref(), x).unwrap();
+        let residual = wave(want.dims(), 0.013);
+        let cancel = CancelToken::new();
+        let got = conv.convolve(past.as_ref(), x, None, &cancel).unwrap();
+        assert!(
+            difference(&got, &want) < 1e-4,
+            "{:?} stride {stride}",
+            weight.dims()
+        );
+        let got = conv
+            .convolve(past.as_ref(), x, Some(&residual), &cancel)
+            .unwrap();
+        assert!(difference(&got, &(want + residual).unwrap()) < 1e-4);
+    }
+
+    #[test]
+    fn tap_products_equal_conv2d() {
+        both_ways(&[5, 3, 3, 3, 3], 1, (1, 1), &wave(&[3, 3, 21, 70], 0.37));
+        both_ways(&[2, 4, 1, 3, 3], 2, (0, 1), &wave(&[2, 4, 18, 140], 0.37));
+        both_ways(&[2, 4, 1, 3, 3], 2, (0, 1), &wave(&[1, 4, 7, 9], 0.37));
+        both_ways(&[7, 2, 1, 1, 1], 1, (0, 0), &wave(&[2, 2, 1, 1], 0.37));
+    }
+
+    #[test]
+    fn chunks_join_without_a_seam() {
+        let conv = Conv::new(&wave(&[3, 2, 3, 3, 3], 0.9), wave(&[3], 0.4), 1, (1, 1), 5).unwrap();
+        let x = wave(&[6, 2, 4, 5], 0.21);
+        let progress = Progress::none();
+        let mut cache = Cache::default();
+        let mut run = |from, len, more| {
+            let mut pass = Pass {
+                cache: &mut cache,
+                more,
+                split: false,
+                progress: &progress,
+            };
+            conv.forward(&x.narrow(0, from, len).unwrap(), None, &mut pass)
+                .unwrap()
+        };
+        let whole = run(0, 6, false);
+        let parts = [
+            run(0, 1, true),
+            run(1, 1, true),
+            run(2, 3, true),
+            run(5, 1, false),
+        ];
+        assert!(difference(&Tensor::cat(&parts, 0).unwrap(), &whole) < 1e-5);
+        assert!(cache.0.is_empty(), "the end of a clip clears the cache");
+    }
+
+    #[test]
+    fn a_cancelled_convolution_ends() {
+        let conv = Conv::new(&wave(&[3, 2, 1, 1, 1], 0.9), wave(&[3], 0.4), 1, (0, 0), 0).unwrap();
+        let cancel = CancelToken::new();
+        cancel.cancel();
+        let result = conv.convolve(None, &wave(&[1, 2, 4, 5], 0.21), None, &cancel);
+        assert!(result.unwrap_err().is_cancelled());
+    }
+}
