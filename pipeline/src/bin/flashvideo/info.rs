@@ -1,22 +1,16 @@
 //! `flashvideo info`: what a file or folder holds.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor};
 use clap::Args;
-use flashvideo::checkpoint::{Checkpoint, ModelFolder, Weights};
-use flashvideo::linear::Linear;
-use flashvideo::text::{T5Encoder, TOKENS};
-use flashvideo::{Error, Progress, Result};
+use flashvideo::checkpoint::{Checkpoint, ModelFolder};
+use flashvideo::{Result, Size};
 use indicatif::HumanBytes;
 
 use crate::Outcome;
 use crate::shapes::{Kind, Shapes};
-use crate::write::bytes_bar;
 
 /// Shows what a model file or folder holds: parameters, number types, and what is missing.
 #[derive(Args)]
@@ -29,9 +23,25 @@ pub struct Info {
     /// peak memory. The file is deleted afterwards.
     #[arg(long)]
     synthetic: Option<Kind>,
+    /// Size of the frames whose number of tokens the block of --synthetic gets, such as 960x544; the default is the
+    /// model's own, 480x256 for Stage I and 1920x1072 for Stage II (an hour for two cores).
+    #[arg(long, value_parser = size, requires = "synthetic")]
+    size: Option<Size>,
     /// Every tensor with its shape.
     #[arg(long)]
     tensors: bool,
+}
+
+fn size(text: &str) -> std::result::Result<Size, String> {
+    let sides = text
+        .split_once('x')
+        .and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    match sides {
+        Some((width, height)) if width > 0 && height > 0 && width % 16 == 0 && height % 16 == 0 => {
+            Ok(Size::new(width, height))
+        }
+        _ => Err("expected WIDTHxHEIGHT in multiples of 16".to_owned()),
+    }
 }
 
 impl Info {
@@ -39,7 +49,7 @@ impl Info {
     pub fn run(&self) -> Outcome {
         let folder = self.path.clone().unwrap_or_else(std::env::temp_dir);
         if let Some(kind) = self.synthetic {
-            measure(kind, &folder)?;
+            crate::measure::measure(kind, &folder, self.size)?;
             return Ok(ExitCode::SUCCESS);
         }
         let complete = match ModelFolder::open(&folder) {
@@ -239,146 +249,6 @@ fn compare(checkpoint: &Checkpoint, expected: &Shapes) -> Report {
     report
 }
 
-/// Writes, loads and runs a released model's size with random weights.
-fn measure(kind: Kind, folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    let file = tempfile_in(folder, kind);
-    let outcome = measure_file(kind, &file);
-    fs::remove_file(&file).map_err(|e| Error::io(&file, e))?;
-    outcome
-}
-
-fn tempfile_in(folder: &Path, kind: Kind) -> PathBuf {
-    folder.join(format!("synthetic-{kind:?}-{}.pt", std::process::id()).to_lowercase())
-}
-
-fn measure_file(kind: Kind, file: &Path) -> Result<()> {
-    let shapes = kind.shapes();
-    let size = 2 * shapes
-        .values()
-        .map(|shape| shape.iter().product::<usize>())
-        .sum::<usize>() as u64;
-    let prefix = match kind {
-        Kind::Stage1 | Kind::Stage2 => "model.diffusion_model.",
-        Kind::Vae | Kind::T5 => "",
-    };
-    let start = Instant::now();
-    let bar = bytes_bar(size);
-    crate::synthetic::write_torch(file, prefix, &shapes, &bar).map_err(|e| Error::io(file, e))?;
-    bar.finish_and_clear();
-    println!(
-        "wrote {} of {} in {:.1} s",
-        HumanBytes(size),
-        kind.name(),
-        start.elapsed().as_secs_f64()
-    );
-
-    forget_peak();
-    let start = Instant::now();
-    let checkpoint = normalised(Checkpoint::open(file)?)?;
-    let weights = Weights::new(checkpoint, &Device::Cpu, DType::BF16);
-    let loaded = Loaded::new(kind, &weights)?;
-    println!(
-        "loaded in {:.1} s, {}",
-        start.elapsed().as_secs_f64(),
-        peak(size)
-    );
-    let start = Instant::now();
-    if let Some(what) = loaded.run()? {
-        println!(
-            "{what} in {:.1} s, {}",
-            start.elapsed().as_secs_f64(),
-            peak(size)
-        );
-    }
-    Ok(())
-}
-
-enum Loaded {
-    T5(Box<T5Encoder>),
-    /// Layers and loose tensors of the models that are measured for loading alone.
-    Layers(Vec<Linear>, Vec<Tensor>),
-}
-
-impl Loaded {
-    fn new(kind: Kind, weights: &Weights) -> Result<Self> {
-        if kind == Kind::T5 {
-            return Ok(Self::T5(Box::new(T5Encoder::load(weights)?)));
-        }
-        let (mut layers, mut tensors) = (Vec::new(), Vec::new());
-        for (name, shape) in kind.shapes() {
-            let layer = name
-                .strip_suffix(".weight")
-                .map(|layer| layer.trim_end_matches(".original"));
-            match (layer, shape.as_slice()) {
-                (Some(layer), &[outputs, inputs]) => {
-                    layers.push(weights.pp(layer).linear(inputs, outputs)?)
-                }
-                _ if name.contains(".matrix_")
-                    || name.ends_with(".bias") && shape.len() == 1 && is_linear(weights, &name) => {
-                }
-                _ => tensors.push(weights.get(shape, &name)?),
-            }
-        }
-        weights.finish()?;
-        Ok(Self::Layers(layers, tensors))
-    }
-
-    /// Runs one block on a real number of tokens; says what was run.
-    fn run(&self) -> Result<Option<String>> {
-        match self {
-            Self::T5(encoder) => {
-                let ids = Tensor::zeros((1, TOKENS), DType::U32, &Device::Cpu)?;
-                encoder.forward(&ids, &Progress::none())?;
-                Ok(Some(format!(
-                    "all {} blocks on {TOKENS} tokens",
-                    encoder.config().layers
-                )))
-            }
-            Self::Layers(layers, tensors) => {
-                println!(
-                    "holding {} linear layers and {} other tensors",
-                    layers.len(),
-                    tensors.len()
-                );
-                Ok(None)
-            }
-        }
-    }
-}
-
-/// Whether the bias `name` belongs to a linear layer, which takes it along.
-fn is_linear(weights: &Weights, name: &str) -> bool {
-    let weight = name
-        .strip_suffix("bias")
-        .map(|layer| format!("{layer}weight"));
-    weight.is_some_and(|name| weights.shape(&name).is_some_and(|shape| shape.len() == 2))
-}
-
-/// Starts a new measurement of the peak; where the system cannot, the old peak stays.
-fn forget_peak() {
-    let _ = fs::write("/proc/self/clear_refs", "5");
-}
-
-fn peak(size: u64) -> String {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = status.lines().find_map(|line| {
-        line.strip_prefix("VmHWM:")?
-            .trim()
-            .strip_suffix(" kB")?
-            .parse::<u64>()
-            .ok()
-    });
-    match kib {
-        Some(kib) => format!(
-            "peak memory {} ({:.3} x the weights)",
-            HumanBytes(kib * 1024),
-            (kib * 1024) as f64 / size as f64
-        ),
-        None => "peak memory unknown on this system".to_owned(),
-    }
-}
-
 /// A number with spaces between the thousands.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
@@ -395,6 +265,7 @@ fn grouped(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::{DType, Device, Tensor};
 
     fn golden(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -422,6 +293,7 @@ mod tests {
         let info = Info {
             path: Some(golden("")),
             synthetic: None,
+            size: None,
             tensors: true,
         };
         assert_eq!(info.run().unwrap(), ExitCode::SUCCESS);
@@ -443,6 +315,14 @@ mod tests {
         assert_eq!(report.missing, ["b.weight: expected [3], found nothing"]);
         assert_eq!(report.misshapen, ["c.weight: expected [3], found [4]"]);
         assert_eq!(report.extra, ["d: not expected, found [1]"]);
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("960x544"), Ok(Size::new(960, 544)));
+        for wrong in ["960", "x", "0x16", "960x540", "-16x16"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

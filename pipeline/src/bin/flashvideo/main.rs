@@ -3,6 +3,7 @@
 mod convert;
 mod fetch;
 mod info;
+mod measure;
 mod parity;
 mod shapes;
 mod synthetic;
