@@ -8,6 +8,7 @@ import torch
 
 CLEAN, CODED, MIXED = 0, 1, 2
 SHARE = (0.42, 0.40, 0.18)
+FLAT = 0.04
 
 
 class Sequences:
@@ -30,6 +31,11 @@ class Sequences:
         lr = small[variant, target : target + 3, y : y + patch, x : x + patch]
         return np.array(hr), np.array(lr)
 
+    def _flat(self, patch):
+        """A picture of one value: what must come out as it went in, up to the frame's borders."""
+        level = self.rng.choice((16, 235, self.rng.randrange(256)))
+        return np.full((4 * patch, 4 * patch), level, np.uint8), np.full((3, patch, patch), level, np.uint8)
+
     def _busy_crop(self, patch):
         """The busier of two crops, half the time: flat sky teaches little."""
         first = self._crop(patch)
@@ -43,7 +49,7 @@ class Sequences:
         """(hr [n,1,4p,4p], lr [n,frames,p,p]) in model units."""
         larges, smalls = [], []
         for _ in range(count):
-            hr, lr = self._busy_crop(patch)
+            hr, lr = self._flat(patch) if self.rng.random() < FLAT else self._busy_crop(patch)
             if self.rng.random() < 0.5:
                 lr = lr[::-1]
             edge = self.rng.random()
