@@ -165,6 +165,7 @@ impl Worker {
     fn fail(&mut self, imp: &FlashUpscale, run: &Run, error: &Error) {
         self.drop_stream(imp);
         self.given = self.taken;
+        self.push_waiting_events(imp);
         if run.is_stopped() || error.is_cancelled() {
             self.flow = Err(gst::FlowError::Flushing);
             return;
