@@ -239,14 +239,7 @@ impl<'a> Canvas<'a> {
             start: strip.output.start as f64 * ratio - strip.input.start as f64 * factor,
             length: rows.height as f64 * ratio,
         };
-        resize(
-            plane,
-            size,
-            (Span::whole(size.width), y),
-            rows,
-            0.0,
-            self.cancel,
-        )
+        resize(plane, size, (Span::whole(size.width), y), rows, self.cancel)
     }
 
     fn encode(&mut self, index: usize, values: &[f32], strip: &Strip) {

@@ -1,46 +1,17 @@
 //! Antialiased Lanczos resize of one plane, with the sub-pixel shift that chroma siting needs.
 
-use fast_image_resize as fir;
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::F32;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use rayon::prelude::*;
 
+use super::s2d::Code;
 use crate::clip::{Frame, Planes, Samples, Siting, Size};
 use crate::error::{Error, Result};
 use crate::progress::CancelToken;
 
 /// Samples of the result between two looks at the cancel token: about 20 ms of work.
 const PART: usize = 1 << 22;
-
-/// A sample type that planes can be resized in.
-pub trait Resizable: Copy + Default + Send + Sync + 'static {
-    /// How the resizer calls it.
-    const PIXEL: fir::PixelType;
-
-    /// Clamps to 0..=`max`, if the type is one of integer codes.
-    fn limit(self, max: Self) -> Self;
-}
-
-impl Resizable for u8 {
-    const PIXEL: fir::PixelType = fir::PixelType::U8;
-
-    fn limit(self, max: Self) -> Self {
-        self.min(max)
-    }
-}
-
-impl Resizable for u16 {
-    const PIXEL: fir::PixelType = fir::PixelType::U16;
-
-    fn limit(self, max: Self) -> Self {
-        self.min(max)
-    }
-}
-
-impl Resizable for f32 {
-    const PIXEL: fir::PixelType = fir::PixelType::F32;
-
-    fn limit(self, _: Self) -> Self {
-        self
-    }
-}
 
 /// The part of one axis of a plane that becomes the whole axis of the result, in samples from the outer edge of the
 /// first sample. It may reach beyond the plane, whose edge samples are then repeated.
@@ -89,115 +60,123 @@ impl Span {
     }
 }
 
-/// Resizes `plane` of `size`, the part `x` by `y` of it, to `target`. Values are clamped to `max` if they are codes.
+/// Resizes `plane` of `size`, the part `x` by `y` of it, to `target`.
 ///
 /// # Errors
 /// [`Error::Invalid`] when sizes are empty or beyond what the resizer takes, [`Error::Cancelled`].
-pub fn resize<S: Resizable>(
+pub fn resize(
+    plane: &[f32],
+    size: Size,
+    spans: (Span, Span),
+    target: Size,
+    cancel: &CancelToken,
+) -> Result<Vec<f32>> {
+    let mut out = vec![0.0; target.pixels()];
+    parts(plane, size, spans, target, cancel, |first, part| {
+        out[first..][..part.len()].copy_from_slice(part);
+    })?;
+    Ok(out)
+}
+
+/// Resizes a plane of sample codes, clamped to `max`, through floats.
+fn resize_codes<S: Code>(
     plane: &[S],
     size: Size,
-    (x, y): (Span, Span),
+    spans: (Span, Span),
     target: Size,
-    max: S,
+    max: u16,
     cancel: &CancelToken,
 ) -> Result<Vec<S>> {
+    let plane: Vec<f32> = plane.par_iter().map(|code| code.to_f32()).collect();
+    let mut out = vec![S::default(); target.pixels()];
+    parts(&plane, size, spans, target, cancel, |first, part| {
+        out[first..][..part.len()]
+            .par_iter_mut()
+            .zip(part)
+            .for_each(|(out, value)| *out = S::from_f32(*value, f32::from(max)));
+    })?;
+    Ok(out)
+}
+
+/// Resizes some rows of the result at a time, so that cancelling is quick, and gives `take` the index of the first
+/// sample and the samples of each part.
+fn parts(
+    plane: &[f32],
+    size: Size,
+    (mut x, mut y): (Span, Span),
+    target: Size,
+    cancel: &CancelToken,
+    mut take: impl FnMut(usize, &[f32]),
+) -> Result<()> {
     if plane.len() != size.pixels() || size.pixels() == 0 || target.pixels() == 0 {
+        let samples = plane.len();
         return Err(Error::invalid(format!(
-            "cannot resize {} samples of {size} to {target}",
-            plane.len()
+            "cannot resize {samples} samples of {size} to {target}"
         )));
     }
     let (left, right) = x.missing(size.width);
     let (top, bottom) = y.missing(size.height);
-    if left + right + top + bottom > 0 {
-        let padded = Size::new(size.width + left + right, size.height + top + bottom);
-        let plane = pad(plane, size, left, top, padded);
-        let shift = |span: Span, by: usize| Span {
-            start: span.start + by as f64,
-            ..span
-        };
-        return parts(
-            &plane,
-            padded,
-            shift(x, left),
-            shift(y, top),
-            target,
-            max,
-            cancel,
-        );
-    }
-    parts(plane, size, x, y, target, max, cancel)
-}
+    let padded = Size::new(size.width + left + right, size.height + top + bottom);
+    x.start += left as f64;
+    y.start += top as f64;
+    let enlarged = (padded != size).then(|| pad(plane, size, left, top, padded));
+    let plane = enlarged.as_deref().unwrap_or(plane);
 
-/// Resizes some rows of the result at a time, so that cancelling is quick.
-fn parts<S: Resizable>(
-    plane: &[S],
-    size: Size,
-    x: Span,
-    y: Span,
-    target: Size,
-    max: S,
-    cancel: &CancelToken,
-) -> Result<Vec<S>> {
-    let mut out = vec![S::default(); target.pixels()];
-    let rows = (PART / target.width).max(1);
+    let rows = (PART / target.width).clamp(1, target.height);
     let step = y.length / target.height as f64;
-    for (index, out) in out.chunks_mut(rows * target.width).enumerate() {
+    let mut out = vec![0.0; rows * target.width];
+    for first in (0..target.height).step_by(rows) {
         cancel.check()?;
-        let part = Size::new(target.width, out.len() / target.width);
+        let part = Size::new(target.width, rows.min(target.height - first));
         let y = Span {
-            start: y.start + step * (index * rows) as f64,
+            start: y.start + step * first as f64,
             length: step * part.height as f64,
         };
-        inside(plane, size, x, y, out, part)?;
-        for value in out {
-            *value = value.limit(max);
-        }
+        let out = &mut out[..part.pixels()];
+        lanczos(plane, padded, x, y, out, part)?;
+        take(first * target.width, out);
     }
-    Ok(out)
+    Ok(())
 }
 
-fn inside<S: Resizable>(
-    plane: &[S],
+fn lanczos(
+    plane: &[f32],
     size: Size,
     x: Span,
     y: Span,
-    out: &mut [S],
+    out: &mut [f32],
     target: Size,
 ) -> Result<()> {
     let failed = |e: &dyn std::fmt::Display| {
         Error::invalid(format!("cannot resize {size} to {target}: {e}"))
     };
     let side = |value: usize| u32::try_from(value).map_err(|e| failed(&e));
-    // SAFETY: the sample types are plain numbers, any bytes of which may be read.
+    // SAFETY: any bytes of floats may be read.
     let (_, source, _) = unsafe { plane.align_to::<u8>() };
-    // SAFETY: as above, and any bytes make valid numbers.
+    // SAFETY: as above, and any bytes make valid floats.
     let (_, sink, _) = unsafe { out.align_to_mut::<u8>() };
-    let source =
-        fir::images::ImageRef::new(side(size.width)?, side(size.height)?, source, S::PIXEL)
-            .map_err(|e| failed(&e))?;
-    let mut sink = fir::images::Image::from_slice_u8(
-        side(target.width)?,
-        side(target.height)?,
-        sink,
-        S::PIXEL,
-    )
-    .map_err(|e| failed(&e))?;
+    let source = TypedImageRef::<F32>::from_buffer(side(size.width)?, side(size.height)?, source);
+    let sink = TypedImage::<F32>::from_buffer(side(target.width)?, side(target.height)?, sink);
+    let (source, mut sink) = (
+        source.map_err(|e| failed(&e))?,
+        sink.map_err(|e| failed(&e))?,
+    );
     // Rounding must not carry the span over the edge of the plane.
     let inside = |span: Span, length: usize| {
         let start = span.start.clamp(0.0, length as f64);
         (start, span.length.min(length as f64 - start))
     };
     let ((left, width), (top, height)) = (inside(x, size.width), inside(y, size.height));
-    let options = fir::ResizeOptions::new()
-        .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Lanczos3))
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3))
         .crop(left, top, width, height);
-    fir::Resizer::new()
-        .resize(&source, &mut sink, &options)
+    // The typed call, for one type: the untyped one would compile a resizer for each pixel type there is.
+    Resizer::new()
+        .resize_typed(&source, &mut sink, &options)
         .map_err(|e| failed(&e))
 }
 
-/// Plane `index` of `frame` for a frame of size `target`, in its own number type and with its chroma siting.
+/// Plane `index` of `frame` for a frame of size `target`, with its chroma siting.
 ///
 /// # Errors
 /// As [`resize`].
@@ -222,16 +201,15 @@ pub fn resize_frame_plane(
     if size == target {
         return Ok(frame.planes()[index].as_ref().clone());
     }
+    let max = format.max_value();
     Ok(match frame.planes()[index].as_ref() {
-        Samples::U8(plane) => Samples::U8(resize(plane, from, spans, to, u8::MAX, cancel)?),
-        Samples::U16(plane) => {
-            Samples::U16(resize(plane, from, spans, to, format.max_value(), cancel)?)
-        }
+        Samples::U8(plane) => Samples::U8(resize_codes(plane, from, spans, to, max, cancel)?),
+        Samples::U16(plane) => Samples::U16(resize_codes(plane, from, spans, to, max, cancel)?),
     })
 }
 
 /// `plane` inside a larger one of size `padded`, at `left`, `top`, with its edges repeated.
-fn pad<S: Resizable>(plane: &[S], size: Size, left: usize, top: usize, padded: Size) -> Vec<S> {
+fn pad(plane: &[f32], size: Size, left: usize, top: usize, padded: Size) -> Vec<f32> {
     let mut out = Vec::with_capacity(padded.pixels());
     for y in 0..padded.height {
         let row = &plane[y.saturating_sub(top).min(size.height - 1) * size.width..][..size.width];
@@ -251,18 +229,16 @@ mod tests {
 
     #[test]
     fn flat_stays_flat_with_any_siting() {
-        let none = CancelToken::new();
         for (width, height, out) in [(1, 1, 9), (3, 2, 4), (5, 7, 3), (4, 4, 64)] {
             let size = Size::new(width, height);
             for siting in [Siting::Cosited, Siting::Centre] {
                 let x = Span::chroma(width * 2, out * 2, 1, siting);
                 let y = Span::chroma(height * 2, out * 2, 1, siting);
                 let flat = vec![77u8; size.pixels()];
-                let got = resize(&flat, size, (x, y), Size::new(out, out), 255, &none).unwrap();
+                let target = Size::new(out, out);
+                let got =
+                    resize_codes(&flat, size, (x, y), target, 255, &CancelToken::new()).unwrap();
                 assert!(got.iter().all(|v| *v == 77), "{size} {siting:?}");
-                let flat = vec![0.25f32; size.pixels()];
-                let got = resize(&flat, size, (x, y), Size::new(out, out), 0.0, &none).unwrap();
-                assert!(got.iter().all(|v| (v - 0.25).abs() < 1e-5));
             }
         }
     }
@@ -276,12 +252,12 @@ mod tests {
             let ramp = |i: usize, of: usize| (2 * i) as f32 / of as f32 + offset / of as f32;
             let plane: Vec<f32> = (0..input / 2).map(|i| ramp(i, input)).collect();
             let spans = (Span::chroma(input, output, 1, siting), Span::whole(1));
+            let target = Size::new(output / 2, 1);
             let got = resize(
                 &plane,
                 Size::new(input / 2, 1),
                 spans,
-                Size::new(output / 2, 1),
-                0.0,
+                target,
                 &CancelToken::new(),
             )
             .unwrap();
@@ -299,11 +275,12 @@ mod tests {
     fn ten_bit_overshoot_is_clamped() {
         let plane: Vec<u16> = (0..16).map(|i| if i < 8 { 0 } else { 1023 }).collect();
         let spans = (Span::whole(16), Span::whole(1));
-        let got = resize(
+        let target = Size::new(64, 1);
+        let got = resize_codes(
             &plane,
             Size::new(16, 1),
             spans,
-            Size::new(64, 1),
+            target,
             1023,
             &CancelToken::new(),
         )
@@ -313,17 +290,45 @@ mod tests {
 
     #[test]
     fn same_span_and_size_copies() {
-        let plane: Vec<u8> = (0..35).collect();
+        let plane: Vec<f32> = (0..35).map(|v| v as f32).collect();
         let size = Size::new(7, 5);
-        let got = resize(
-            &plane,
-            size,
-            (Span::whole(7), Span::whole(5)),
-            size,
-            255,
-            &CancelToken::new(),
-        )
-        .unwrap();
-        assert_eq!(got, plane);
+        let spans = (Span::whole(7), Span::whole(5));
+        assert_eq!(
+            resize(&plane, size, spans, size, &CancelToken::new()).unwrap(),
+            plane
+        );
+    }
+
+    #[test]
+    fn parts_join_without_a_seam() {
+        // More samples than one part has.
+        let size = Size::new(64, 8);
+        let target = Size::new(PART / 64, 96);
+        let plane: Vec<f32> = (0..size.height)
+            .flat_map(|y| vec![y as f32; size.width])
+            .collect();
+        let spans = (Span::whole(size.width), Span::whole(size.height));
+        let got = resize(&plane, size, spans, target, &CancelToken::new()).unwrap();
+        let column: Vec<f32> = got.chunks(target.width).map(|row| row[100]).collect();
+        for (y, pair) in column.windows(2).enumerate().take(84).skip(12) {
+            let step = pair[1] - pair[0];
+            assert!(
+                (step - 8.0 / 96.0).abs() < 0.05,
+                "step {step} after row {y}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_triggered_token_stops_it() {
+        let cancel = CancelToken::new();
+        cancel.cancel();
+        let spans = (Span::whole(1), Span::whole(1));
+        let size = Size::new(1, 1);
+        assert!(
+            resize(&[0.0], size, spans, size, &cancel)
+                .unwrap_err()
+                .is_cancelled()
+        );
     }
 }

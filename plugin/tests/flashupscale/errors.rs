@@ -32,8 +32,12 @@ fn an_unknown_model() {
     rig.element.set_state(gst::State::Null).unwrap();
     rig.element.set_property("model", "builtin:live");
     rig.element.set_state(gst::State::Playing).unwrap();
-    assert!(rig.harness.push_event(gst::event::StreamStart::new("again")));
-    rig.harness.set_src_caps(caps(gst_video::VideoFormat::I420, 8, 8));
+    assert!(
+        rig.harness
+            .push_event(gst::event::StreamStart::new("again"))
+    );
+    rig.harness
+        .set_src_caps(caps(gst_video::VideoFormat::I420, 8, 8));
     rig.harness.push(i420(8, 8, 0)).unwrap();
     assert_eq!(rig.finish().len(), 1);
 }
