@@ -36,22 +36,25 @@ pub(super) const FORMATS: [VideoFormat; 18] = [
 
 /// What both pad templates offer.
 pub(super) static TEMPLATE: Lazy<gst::Caps> = Lazy::new(|| {
-    VideoCapsBuilder::new()
-        .format_list(FORMATS)
-        .width_range(1..=MAX_SIDE)
-        .height_range(1..=MAX_SIDE)
-        .field("interlace-mode", VideoInterlaceMode::Progressive.to_str())
-        .build()
+    lasting(any_interlace_mode().field("interlace-mode", VideoInterlaceMode::Progressive.to_str()))
 });
 
 /// The template with any interlace mode, see [`accepts`].
-static ANY_INTERLACE_MODE: Lazy<gst::Caps> = Lazy::new(|| {
+static ANY_INTERLACE_MODE: Lazy<gst::Caps> = Lazy::new(|| lasting(any_interlace_mode()));
+
+fn any_interlace_mode() -> VideoCapsBuilder<gst::caps::NoFeature> {
     VideoCapsBuilder::new()
         .format_list(FORMATS)
         .width_range(1..=MAX_SIDE)
         .height_range(1..=MAX_SIDE)
-        .build()
-});
+}
+
+/// Caps that are kept until the process ends, which the leaks tracer need not report.
+fn lasting(builder: VideoCapsBuilder<gst::caps::NoFeature>) -> gst::Caps {
+    let mut caps = builder.build();
+    caps.make_mut().mark_may_be_leaked();
+    caps
+}
 
 /// Whether the sink pad takes a CAPS event with these caps.
 ///

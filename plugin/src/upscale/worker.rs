@@ -7,20 +7,19 @@
 use std::collections::VecDeque;
 
 use crossbeam::channel::Receiver;
-use flashvideo::{EnhanceOptions, EnhanceStream, Error, Frame, FrameFormat, Size, plain_resize};
+use flashvideo::{EnhanceOptions, EnhanceStream, Error, Frame};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use gst_video::VideoInfo;
 
+use self::model::Failure;
+use self::negotiation::Negotiated;
 use super::imp::FlashUpscale;
-use super::output::Output;
-use super::run::{Item, QUEUE_LENGTH, Run};
-use super::settings::Settings;
+use super::run::{Item, Run};
 use super::ticket::Ticket;
-use super::{CAT, caps, convert};
+use super::{CAT, convert};
 
-/// Frame duration assumed for latency when caps do not tell.
-const UNKNOWN_FRAME_DURATION: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+mod model;
+mod negotiation;
 
 pub(super) struct Worker {
     runs: Receiver<Run>,
@@ -45,15 +44,6 @@ pub(super) struct Worker {
     given: u64,
     /// Events to be pushed once so many frames have come out.
     waiting: VecDeque<(u64, gst::Event)>,
-}
-
-/// What caps say about both sides.
-struct Negotiated {
-    input_caps: gst::Caps,
-    input_info: VideoInfo,
-    format: FrameFormat,
-    output_size: Size,
-    output: Output,
 }
 
 impl Worker {
@@ -165,6 +155,7 @@ impl Worker {
     fn fail(&mut self, imp: &FlashUpscale, run: &Run, error: &Error) {
         self.drop_stream(imp);
         self.given = self.taken;
+        self.push_waiting_events(imp);
         if run.is_stopped() || error.is_cancelled() {
             self.flow = Err(gst::FlowError::Flushing);
             return;
@@ -302,119 +293,6 @@ impl Worker {
         }
     }
 
-    /// Bypass: a plain resize.
-    fn plain(
-        &mut self,
-        imp: &FlashUpscale,
-        frame: Frame,
-        ticket: Ticket,
-    ) -> Result<Finished, Failure> {
-        let negotiated = self
-            .negotiated
-            .as_ref()
-            .ok_or(gst::FlowError::NotNegotiated)?;
-        self.taken += 1;
-        let resized = plain_resize(&frame, negotiated.output_size)?;
-        self.look_ahead = 0;
-        self.update_latency(imp);
-        Ok(vec![(resized, ticket)])
-    }
-
-    fn enhance(
-        &mut self,
-        imp: &FlashUpscale,
-        run: &Run,
-        settings: &Settings,
-        frame: Frame,
-        ticket: Ticket,
-    ) -> Result<Finished, Failure> {
-        self.prepare_stream(imp, run, settings)?;
-        let Some(stream) = &mut self.stream else {
-            return Err(Failure::Flow(gst::FlowError::Flushing));
-        };
-        self.taken += 1;
-        let finished = stream.push(frame, ticket)?;
-        let stats = stream.stats();
-        imp.stats().update_stream(stats, self.steps());
-        Ok(finished)
-    }
-
-    /// Makes sure there is a stream with the current settings.
-    fn prepare_stream(
-        &mut self,
-        imp: &FlashUpscale,
-        run: &Run,
-        settings: &Settings,
-    ) -> Result<(), Failure> {
-        let negotiated = self
-            .negotiated
-            .as_ref()
-            .ok_or(gst::FlowError::NotNegotiated)?;
-        let options = settings.options(negotiated.output_size, self.title.as_deref());
-        if let Some(stream) = &mut self.stream {
-            if self.options.as_ref() != Some(&options) {
-                stream.set_options(options.clone())?;
-                self.options = Some(options);
-            }
-            return Ok(());
-        }
-        let model = imp.wait_for_model(&settings.request()?, run)?;
-        if !options.prompt.is_empty() && !model.reads_text() && !self.told_about_prompt {
-            self.told_about_prompt = true;
-            gst::info!(
-                CAT,
-                imp = imp,
-                "model {} does not read text: the prompt has no effect",
-                model.name()
-            );
-        }
-        let info = &negotiated.input_info;
-        self.look_ahead = model.look_ahead();
-        self.default_steps = model.default_steps();
-        imp.stats().begin_stream(model.name());
-        self.stream = Some(EnhanceStream::new(
-            model,
-            negotiated.format,
-            Size::new(info.width() as usize, info.height() as usize),
-            options.clone(),
-            imp.progress(run.cancel().clone()),
-        )?);
-        self.options = Some(options);
-        self.update_latency(imp);
-        Ok(())
-    }
-
-    /// Function evaluations per window with the current options.
-    fn steps(&self) -> usize {
-        match &self.options {
-            Some(options) if options.steps > 0 => options.steps,
-            _ => self.default_steps,
-        }
-    }
-
-    /// A frame waits for those it looks ahead to, and has the time of one frame to be computed. As many more can wait
-    /// as the channel holds.
-    fn update_latency(&self, imp: &FlashUpscale) {
-        let Some(negotiated) = &self.negotiated else {
-            return;
-        };
-        let fps = negotiated.input_info.fps();
-        let frame = (fps.numer() > 0)
-            .then(|| gst::ClockTime::SECOND.mul_div_round(fps.denom() as u64, fps.numer() as u64))
-            .flatten()
-            .unwrap_or(UNKNOWN_FRAME_DURATION);
-        let min = frame * (self.look_ahead as u64 + 1);
-        let latency = Some((min, min + frame * QUEUE_LENGTH as u64));
-        let changed = {
-            let mut state = imp.state();
-            std::mem::replace(&mut state.latency, latency) != latency
-        };
-        if changed {
-            gst::debug!(CAT, imp = imp, "own latency is now {min}");
-            imp.post_latency();
-        }
-    }
-
     /// Lets all frames out of the model.
     fn drain(&mut self, imp: &FlashUpscale, run: &Run) {
         if self.given < self.taken
@@ -476,111 +354,10 @@ impl Worker {
             imp.srcpad.push_event(event);
         }
     }
-
-    /// Agrees with downstream on caps and buffers. The model is empty when this is called.
-    fn negotiate(&mut self, imp: &FlashUpscale, run: &Run) {
-        if matches!(self.flow, Err(flow) if flow != gst::FlowError::NotNegotiated) {
-            return;
-        }
-        if let Err(flow) = self.try_negotiate(imp) {
-            self.negotiated = None;
-            self.drop_stream(imp);
-            self.set_flow(imp, run, flow);
-        } else if self.flow.is_err() {
-            // New caps have mended it.
-            self.flow = Ok(gst::FlowSuccess::Ok);
-            let mut state = imp.state();
-            if !run.is_stopped() {
-                state.flow = self.flow;
-            }
-        }
-    }
-
-    fn try_negotiate(&mut self, imp: &FlashUpscale) -> Result<(), gst::FlowError> {
-        let input_caps = self
-            .input_caps
-            .clone()
-            .ok_or(gst::FlowError::NotNegotiated)?;
-        let input_info =
-            caps::parse_input(&input_caps).map_err(|_| gst::FlowError::NotNegotiated)?;
-        let downstream = imp.srcpad.peer_query_caps(None);
-        let scale = imp.settings().scale;
-        let output_caps = caps::choose_output(&input_caps, &downstream, scale).map_err(|text| {
-            gst::element_imp_error!(imp, gst::CoreError::Negotiation, ["{text}"]);
-            gst::FlowError::NotNegotiated
-        })?;
-        let output_info =
-            VideoInfo::from_caps(&output_caps).map_err(|_| gst::FlowError::NotNegotiated)?;
-        let size = |info: &VideoInfo| Size::new(info.width() as usize, info.height() as usize);
-        let output_size = size(&output_info);
-        let format = convert::frame_format(&input_info);
-
-        let same_stream = self.negotiated.as_ref().is_some_and(|old| {
-            old.format == format
-                && size(&old.input_info) == size(&input_info)
-                && old.output_size == output_size
-        });
-        if !same_stream {
-            self.drop_stream(imp);
-        }
-        if imp.srcpad.current_caps().as_ref() != Some(&output_caps) {
-            gst::info!(CAT, imp = imp, "{input_caps} becomes {output_caps}");
-            if !imp.srcpad.push_event(gst::event::Caps::new(&output_caps)) {
-                return Err(gst::FlowError::NotNegotiated);
-            }
-        }
-        // The old pool is inactive before downstream is asked for the new one, which may be the same.
-        self.negotiated = None;
-        imp.state().pool = None;
-        let output = Output::decide(&imp.srcpad, &output_caps, output_info).map_err(|error| {
-            gst::element_imp_error!(
-                imp,
-                gst::ResourceError::NoSpaceLeft,
-                ["no buffers of {output_size}: {error}; choose a smaller output size"]
-            );
-            gst::FlowError::Error
-        })?;
-        {
-            let mut state = imp.state();
-            state.pool = Some(output.pool().clone());
-            state.sizes = Some((size(&input_info), output_size));
-        }
-        self.negotiated = Some(Negotiated {
-            input_caps,
-            input_info,
-            format,
-            output_size,
-            output,
-        });
-        if self.stream.is_some() {
-            self.update_latency(imp);
-        }
-        Ok(())
-    }
 }
 
 /// Frames that came out, in order.
 type Finished = Vec<(Frame, Ticket)>;
-
-/// Why a frame has no successor.
-enum Failure {
-    /// What happened is known already.
-    Flow(gst::FlowError),
-    /// To be told.
-    Runtime(Error),
-}
-
-impl From<gst::FlowError> for Failure {
-    fn from(flow: gst::FlowError) -> Self {
-        Self::Flow(flow)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Runtime(error)
-    }
-}
 
 /// Whether `new` differs from `old` in more than the position.
 fn changes(old: &gst::Segment, new: &gst::Segment) -> bool {

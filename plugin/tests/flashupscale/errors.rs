@@ -31,12 +31,13 @@ fn an_unknown_model() {
     // The element can be used again with a model that exists.
     rig.element.set_state(gst::State::Null).unwrap();
     rig.element.set_property("model", "builtin:live");
-    let mut rig = {
-        let Rig { element, .. } = rig;
-        let again = Rig::with_size(8, 8, &[]);
-        assert_eq!(element.property::<String>("model"), "builtin:live");
-        again
-    };
+    rig.element.set_state(gst::State::Playing).unwrap();
+    assert!(
+        rig.harness
+            .push_event(gst::event::StreamStart::new("again"))
+    );
+    rig.harness
+        .set_src_caps(caps(gst_video::VideoFormat::I420, 8, 8));
     rig.harness.push(i420(8, 8, 0)).unwrap();
     assert_eq!(rig.finish().len(), 1);
 }
