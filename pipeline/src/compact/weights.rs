@@ -469,7 +469,10 @@ pub(crate) mod tests {
         ] {
             assert!(message.contains(part), "{part}: {message}");
         }
-        assert!(refusal(&write(&random_tensors(&config, 4), HashMap::new())).contains("not a compact model"));
+        assert!(
+            refusal(&write(&random_tensors(&config, 4), HashMap::new()))
+                .contains("not a compact model")
+        );
     }
 
     #[test]
