@@ -10,7 +10,11 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::progress::{Event, Progress};
 use crate::registry::{self, Source};
+use crate::released::flow::FlowOptions;
+use crate::released::stage2::ReleasedEnhancer;
 use crate::runtime::{DeviceSpec, Runtime};
+use crate::stage1::Placement;
+use crate::stream::released::WINDOW;
 
 /// Largest side of a result.
 const MAX_SIDE: usize = 16384;
@@ -104,10 +108,13 @@ pub struct Enhancer {
 pub(crate) enum Grade {
     /// The small convolutional flow model.
     Compact(Arc<CompactModel>),
+    /// The diffusion transformer of the FlashVideo release.
+    Released(Arc<ReleasedEnhancer>),
 }
 
 impl Enhancer {
-    /// Loads `model`: `builtin`, `builtin:live`, or the path of a compact model's safetensors file.
+    /// Loads `model`: `builtin`, `builtin:live`, the path of a compact model's safetensors file, or the folder of a
+    /// FlashVideo release or of a converted one.
     ///
     /// Within a process the weights of one model for one device and number type are held once.
     ///
@@ -120,12 +127,16 @@ impl Enhancer {
             step: LOAD,
             total: None,
         });
-        let compact = load_compact(model, runtime)?;
+        let grade = if Path::new(model).is_dir() {
+            Grade::Released(load_released(model, runtime, progress)?)
+        } else {
+            Grade::Compact(load_compact(model, runtime)?)
+        };
         progress.emit(Event::Finished { step: LOAD });
         Ok(Arc::new(Self {
             name: model.to_owned(),
             runtime: runtime.clone(),
-            grade: Grade::Compact(compact),
+            grade,
         }))
     }
 
@@ -147,6 +158,7 @@ impl Enhancer {
     pub fn reads_text(&self) -> bool {
         match &self.grade {
             Grade::Compact(_) => false,
+            Grade::Released(_) => true,
         }
     }
 
@@ -154,6 +166,7 @@ impl Enhancer {
     pub fn look_ahead(&self) -> usize {
         match &self.grade {
             Grade::Compact(model) => model.config().neighbours(),
+            Grade::Released(_) => WINDOW - 1,
         }
     }
 
@@ -161,6 +174,7 @@ impl Enhancer {
     pub fn default_steps(&self) -> usize {
         match &self.grade {
             Grade::Compact(model) => model.config().default_steps,
+            Grade::Released(_) => FlowOptions::default().steps,
         }
     }
 
@@ -220,6 +234,7 @@ impl Enhancer {
                 };
                 Ok(StripPlan::new(request, COMFORTABLE).bytes())
             }
+            Grade::Released(model) => model.memory_needed(WINDOW, output),
         }
     }
 }
@@ -273,6 +288,16 @@ fn plan_within(
     Ok(smaller)
 }
 
+fn load_released(
+    folder: &str,
+    runtime: &Runtime,
+    progress: &Progress,
+) -> Result<Arc<ReleasedEnhancer>> {
+    let model = ReleasedEnhancer::open(folder, &Placement::from(runtime.clone()), false)?;
+    model.preload(progress)?;
+    Ok(Arc::new(model))
+}
+
 fn load_compact(model: &str, runtime: &Runtime) -> Result<Arc<CompactModel>> {
     let not_found = |hint: String| Error::ModelNotFound {
         name: model.to_owned(),
@@ -292,11 +317,6 @@ fn load_compact(model: &str, runtime: &Runtime) -> Result<Arc<CompactModel>> {
         });
     }
     let path = Path::new(model);
-    if path.is_dir() {
-        return Err(not_found(
-            "this is a folder; give the .safetensors file of a compact model, builtin or builtin:live".to_owned(),
-        ));
-    }
     if !path.exists() {
         let names: Vec<&str> = builtin::ENHANCERS.iter().map(|model| model.name).collect();
         return Err(not_found(if names.is_empty() {

@@ -2,6 +2,7 @@
 
 mod compact;
 mod plain;
+pub(crate) mod released;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use self::compact::CompactSession;
 use self::plain::PlainSession;
 pub use self::plain::plain_resize;
+use self::released::ReleasedSession;
 use crate::clip::{Frame, FrameFormat, Size};
 use crate::error::{Error, Result};
 use crate::progress::{Event, Progress};
@@ -101,6 +103,11 @@ impl<T: Send> EnhanceStream<T> {
                     size,
                     output,
                 )),
+                Grade::Released(model) => Box::new(ReleasedSession::new(
+                    enhancer.clone(),
+                    model.clone(),
+                    output,
+                )?),
             }
         } else {
             Box::new(PlainSession::new(output))

@@ -7,17 +7,22 @@ use crate::checkpoint::Weights;
 use crate::error::Result;
 use crate::linear::Linear;
 
-const MAX_PERIOD: f32 = 10_000.0;
+const MAX_PERIOD: f64 = 10_000.0;
 
 /// The sinusoidal embedding of `t` in `dim` features: cosines, then sines, then a zero when `dim` is odd.
 pub fn sinusoid(t: f64, dim: usize) -> Vec<f32> {
     let half = dim / 2;
-    // float32 throughout, like the reference.
-    let angles: Vec<f32> = (0..half)
-        .map(|k| t as f32 * (-MAX_PERIOD.ln() * k as f32 / half as f32).exp())
+    // Every value is a float32 like the reference's, but correctly rounded: at t = 1000 the last bit of a frequency is
+    // visible, and exponentials of math libraries differ there.
+    let angles: Vec<f64> = (0..half)
+        .map(|k| {
+            let exponent = -MAX_PERIOD.ln() as f32 * k as f32 / half as f32;
+            let frequency = f64::from(exponent).exp() as f32;
+            f64::from(t as f32 * frequency)
+        })
         .collect();
-    let cos = angles.iter().map(|a| a.cos());
-    let sin = angles.iter().map(|a| a.sin());
+    let cos = angles.iter().map(|a| a.cos() as f32);
+    let sin = angles.iter().map(|a| a.sin() as f32);
     cos.chain(sin)
         .chain((dim % 2 == 1).then_some(0.0))
         .collect()

@@ -78,13 +78,19 @@ struct Axis {
 impl Axis {
     fn new(positions: usize, features: usize, theta: f64) -> Self {
         let angles = features / 2;
-        // float32 throughout, like the reference.
-        let frequency = |j: usize| 1.0 / (theta as f32).powf((2 * j) as f32 / features as f32);
-        let all = || (0..positions).flat_map(|p| (0..angles).map(move |j| p as f32 * frequency(j)));
+        // Every value is a float32 like the reference's, but correctly rounded.
+        let frequency = |j: usize| {
+            let exponent = (2 * j) as f32 / features as f32;
+            1.0 / theta.powf(f64::from(exponent)) as f32
+        };
+        let all = || {
+            let of = move |p: usize| (0..angles).map(move |j| f64::from(p as f32 * frequency(j)));
+            (0..positions).flat_map(of)
+        };
         Self {
             angles,
-            cos: all().map(f32::cos).collect(),
-            sin: all().map(f32::sin).collect(),
+            cos: all().map(|angle| angle.cos() as f32).collect(),
+            sin: all().map(|angle| angle.sin() as f32).collect(),
         }
     }
 }

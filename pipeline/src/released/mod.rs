@@ -1,5 +1,6 @@
 //! What is particular to the released models: how frames are prepared, the flow of Stage II, parts on demand.
 
+pub mod colour;
 pub mod flow;
 pub mod parts;
 pub mod resize;

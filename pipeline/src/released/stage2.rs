@@ -1,6 +1,7 @@
 //! The released Stage II: a clip to a larger, sharper one.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 
@@ -9,14 +10,15 @@ use super::parts::Part;
 use super::resize;
 use crate::checkpoint::{ModelFolder, Weights};
 use crate::clip::Size;
-use crate::dit::Transformer;
+use crate::dit::{DitConfig, Transformer};
 use crate::error::{Error, Result};
 use crate::noise::{NoiseSource, Use};
-use crate::progress::{Event, Progress};
-use crate::solver;
+use crate::progress::Progress;
+use crate::runtime::Runtime;
+use crate::solver::{self, FlowTime};
 use crate::stage1::Placement;
 use crate::text::{TOKENS, TextEncoder};
-use crate::vae::{TILE_OVERLAP, Vae, sample_posterior, to_bytes_range};
+use crate::vae::{TILE_OVERLAP, Vae, VaeConfig, sample_posterior, to_bytes_range};
 
 /// What latents of Stage II are multiplied by.
 pub const LATENT_SCALE: f64 = 1.152_584_26;
@@ -99,14 +101,38 @@ impl ReleasedEnhancer {
         progress: &Progress,
     ) -> Result<Tensor> {
         let (count, ..) = frames.dims4()?;
+        let (latent, _) = self.latent(frames, options, Carry::default(), progress)?;
+        let vae_runtime = self.vae.runtime().clone();
+        let enhanced = vae_runtime.install(|| {
+            let vae = self.vae(progress)?;
+            decode(&vae, &latent, options.decode_tiles, progress)
+        })?;
+        if self.frugal {
+            self.vae.unload();
+        }
+        crop(&enhanced, count, options.size)
+    }
+
+    /// The enhanced latent `[1, latent frames, channels, h, w]` of frames `[frames, height, width, 3]` in 0..=255, and
+    /// the states of its flow.
+    ///
+    /// # Errors
+    /// As [`enhance`](Self::enhance).
+    pub fn latent(
+        &self,
+        frames: &Tensor,
+        options: &ReleasedOptions,
+        carry: Carry<'_>,
+        progress: &Progress,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let (count, ..) = frames.dims4()?;
+        if count == 0 {
+            return Err(Error::invalid("a clip without frames"));
+        }
         let Size { width, height } = options.size;
         let clip = resize::prepare(frames, height, width)?;
-        let clip = fill_up(
-            &clip,
-            2,
-            (count.max(1) - 1).next_multiple_of(4) + 1,
-            |index| index.min(count - 1),
-        )?;
+        let length = (count - 1).next_multiple_of(4) + 1;
+        let clip = fill_up(&clip, 2, length, |index| index.min(count - 1))?;
         let clip = fill_up(&clip, 3, height.next_multiple_of(MULTIPLE), |row| {
             reflect(row, height)
         })?;
@@ -114,21 +140,19 @@ impl ReleasedEnhancer {
             reflect(column, width)
         })?;
 
-        let context = self
-            .text
-            .features(&format!("{MOTION}{}", options.prompt), progress)?;
+        let prompt = format!("{MOTION}{}", options.prompt);
+        let context = self.text.features(&prompt, progress)?;
         if self.frugal {
             self.text.unload();
         }
         let source = NoiseSource::new(options.seed);
         let noise = |what, latent: &Tensor| -> Result<Tensor> {
             let (_, t, c, h, w) = latent.dims5()?;
-            source.latent(what, 0, (t, c, h, w), latent.device())
+            source.latent(what, carry.first, (t, c, h, w), latent.device())
         };
         let vae_runtime = self.vae.runtime().clone();
         let reference = vae_runtime.install(|| {
-            let vae = self.vae.get(|| self.load_vae(progress))?;
-            let moments = vae.encode(&clip, progress)?;
+            let moments = self.vae(progress)?.encode(&clip, progress)?;
             let mean = moments.narrow(1, 0, moments.dim(1)? / 2)?.transpose(1, 2)?;
             let noise = noise(Use::Posterior, &mean)?.transpose(1, 2)?;
             reference_latent(&moments, &noise)
@@ -137,27 +161,74 @@ impl ReleasedEnhancer {
             self.vae.unload();
         }
         let dit_runtime = self.dit.runtime().clone();
+        let mut states = Vec::with_capacity(options.flow.steps);
         let latent = dit_runtime.install(|| {
             let dit = self.dit.get(|| self.load_dit(progress))?;
             let reference = reference.to_device(dit.device())?;
             let noise = noise(Use::Flow, &reference)?;
-            flow(&dit, options.flow, &reference, &noise, &context, progress)
+            let each = |at: FlowTime, x: Tensor| {
+                let x = match carry.states.get(at.index) {
+                    Some(before) => take_over(&x, before, carry.shared)?,
+                    None => x,
+                };
+                states.push(x.clone());
+                Ok(x)
+            };
+            flow_from(
+                &dit,
+                options.flow,
+                options.flow.start(&reference, &noise)?,
+                &context,
+                progress,
+                each,
+            )
         })?;
         if self.frugal {
             self.dit.unload();
         }
-        let enhanced = vae_runtime.install(|| {
-            let vae = self.vae.get(|| self.load_vae(progress))?;
-            decode(&vae, &latent, options.decode_tiles, progress)
-        })?;
-        if self.frugal {
-            self.vae.unload();
-        }
-        let enhanced = enhanced
-            .narrow(0, 0, count)?
-            .narrow(1, 0, height)?
-            .narrow(2, 0, width)?;
-        Ok(enhanced.contiguous()?)
+        Ok((latent, states))
+    }
+
+    /// Loads the transformer and the VAE now rather than with the first frames.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when one does not load, [`Error::Cancelled`].
+    pub fn preload(&self, progress: &Progress) -> Result<()> {
+        self.dit.get(|| self.load_dit(progress))?;
+        self.vae(progress)?;
+        Ok(())
+    }
+
+    /// Estimated peak memory in bytes of enhancing windows of `frames` frames to `size`, beside the weights.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when a part is absent or damaged.
+    pub fn memory_needed(&self, frames: usize, size: Size) -> Result<u64> {
+        let cpu = &Device::Cpu;
+        let dit = DitConfig::infer(&Weights::new(self.folder.open_stage2()?, cpu, DType::F32))?;
+        let vae = VaeConfig::infer(&Weights::new(self.folder.open_vae()?, cpu, DType::F32))?;
+        let side = |side: usize| side.next_multiple_of(MULTIPLE) as u64;
+        let pixels = side(size.width) * side(size.height);
+        let tokens = TOKENS as u64
+            + vae.latent_frames(frames) as u64 * pixels / (MULTIPLE * MULTIPLE) as u64;
+        // Tokens, queries, keys and values, and the result of the attention.
+        let attention = 4 * 5 * tokens * dit.hidden as u64;
+        // The first chunk of a decoding, on the level where an enlarged activation still has the channels of the level
+        // below: that and its convolution, later a block's input, two values inside of it and its output.
+        let channels = |level: usize| vae.decoder_channels.get(level).copied().unwrap_or(0) as u64;
+        let decoding = 4 * vae.frames(3) as u64 * pixels * (2 * channels(1)).max(4 * channels(0));
+        let clip = 4 * 3 * 3 * frames as u64 * pixels;
+        Ok(clip + attention.max(decoding))
+    }
+
+    /// Where the VAE runs.
+    pub(crate) fn vae_runtime(&self) -> &Runtime {
+        self.vae.runtime()
+    }
+
+    /// The VAE.
+    pub(crate) fn vae(&self, progress: &Progress) -> Result<Arc<Vae>> {
+        self.vae.get(|| self.load_vae(progress))
     }
 
     fn load_dit(&self, progress: &Progress) -> Result<Transformer> {
@@ -175,6 +246,40 @@ impl ReleasedEnhancer {
         let weights = Weights::new(self.folder.open_vae()?, runtime.device(), runtime.dtype());
         Vae::load(&weights.with_progress(progress))
     }
+}
+
+/// What a window of a longer clip takes over from the window before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Carry<'a> {
+    /// Number of the window's first latent frame in the clip.
+    pub first: usize,
+    /// States of the flow of the window before, at each step.
+    pub states: &'a [Tensor],
+    /// Latent frames of this window, after its first one, that are the last ones of the window before. The first one
+    /// stands for a single frame here and for several there, so it is not taken over.
+    pub shared: usize,
+}
+
+/// `x` whose latent frames `1..=shared` are replaced with the last ones of `before`.
+fn take_over(x: &Tensor, before: &Tensor, shared: usize) -> Result<Tensor> {
+    let (frames, old) = (x.dim(1)?, before.dim(1)?);
+    let shared = shared.min(frames - 1).min(old);
+    if shared == 0 {
+        return Ok(x.clone());
+    }
+    let parts = [
+        x.narrow(1, 0, 1)?,
+        before.narrow(1, old - shared, shared)?,
+        x.narrow(1, 1 + shared, frames - 1 - shared)?,
+    ];
+    Ok(Tensor::cat(&parts, 1)?)
+}
+
+/// The first `count` frames of `frames` `[frames, height, width, 3]`, cropped to `size`.
+pub(crate) fn crop(frames: &Tensor, count: usize, size: Size) -> Result<Tensor> {
+    let frames = frames.narrow(0, 0, count)?;
+    let frames = frames.narrow(1, 0, size.height)?.narrow(2, 0, size.width)?;
+    Ok(frames.contiguous()?)
 }
 
 /// `x` with dimension `dim` filled up to `size`; position `i` is a copy of position `source(i)`.
@@ -216,21 +321,21 @@ pub fn flow(
     context: &Tensor,
     progress: &Progress,
 ) -> Result<Tensor> {
-    let grid = options.grid()?;
-    progress.emit(Event::Started {
-        step: "enhance",
-        total: Some(grid.len() as u64),
-    });
     let start = options.start(reference, noise)?;
+    flow_from(dit, options, start, context, progress, |_, x| Ok(x))
+}
+
+fn flow_from(
+    dit: &Transformer,
+    options: FlowOptions,
+    start: Tensor,
+    context: &Tensor,
+    progress: &Progress,
+    each: impl FnMut(FlowTime, Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let grid = options.grid()?;
     let field = GuidedField::new(dit, options);
-    let latent = solver::euler(&field, start, &grid, context, progress, |at, x| {
-        progress.emit(Event::Advanced {
-            step: "enhance",
-            done: at.index as u64,
-        });
-        Ok(x)
-    })?;
-    progress.emit(Event::Finished { step: "enhance" });
+    let latent = solver::euler(&field, start, &grid, context, progress, each)?;
     Ok(latent.to_dtype(DType::F32)?)
 }
 
@@ -257,6 +362,22 @@ pub fn decode(vae: &Vae, latent: &Tensor, tiles: usize, progress: &Progress) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_takes_over_what_it_shares() {
+        let latent = |values: &[f32]| {
+            let x = Tensor::new(values, &Device::Cpu).unwrap();
+            x.reshape((1, values.len(), 1, 1, 1)).unwrap()
+        };
+        let before = latent(&[1.0, 2.0, 3.0, 4.0]);
+        let taken = |x: &[f32], shared| {
+            let x = take_over(&latent(x), &before, shared).unwrap();
+            x.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        assert_eq!(taken(&[0.0; 5], 2), [0.0, 3.0, 4.0, 0.0, 0.0]);
+        assert_eq!(taken(&[0.0; 5], 0), [0.0; 5]);
+        assert_eq!(taken(&[0.0; 3], 2), [0.0, 3.0, 4.0]);
+    }
 
     #[test]
     fn filling_up_mirrors_and_repeats() {

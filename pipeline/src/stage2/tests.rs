@@ -30,9 +30,11 @@ fn built_in_models_load() {
         assert_eq!(enhancer.name(), name);
         assert!(!enhancer.reads_text());
         assert!((1..=MAX_STEPS).contains(&enhancer.default_steps()));
-        let Grade::Compact(first) = enhancer.grade();
         let again = load(name).unwrap();
-        let Grade::Compact(second) = again.grade();
+        let (Grade::Compact(first), Grade::Compact(second)) = (enhancer.grade(), again.grade())
+        else {
+            panic!("{name} is not a compact model");
+        };
         assert!(Arc::ptr_eq(first, second), "one copy of the weights");
     }
     assert_eq!(
@@ -129,7 +131,9 @@ fn memory_grows_with_the_picture() {
 #[test]
 fn too_little_memory_is_a_warning_and_then_an_error() {
     let (_folder, enhancer) = small();
-    let Grade::Compact(model) = enhancer.grade();
+    let Grade::Compact(model) = enhancer.grade() else {
+        panic!("a file is a compact model");
+    };
     let format = FrameFormat::i420();
     let request = StripRequest {
         model,

@@ -12,6 +12,7 @@ pub mod resblock;
 pub mod tiles;
 
 use std::cell::Cell;
+use std::ops::Deref;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -350,17 +351,17 @@ impl<'a> Encoding<'a> {
     }
 }
 
-/// A latent on its way through the decoder.
+/// A latent on its way through the decoder that `V` points to.
 #[derive(Debug)]
-pub struct Decoding<'a> {
-    vae: &'a Vae,
+pub struct Decoding<V> {
+    vae: V,
     cache: Cache,
     begun: bool,
 }
 
-impl<'a> Decoding<'a> {
+impl<V: Deref<Target = Vae>> Decoding<V> {
     /// The beginning of a clip.
-    pub fn new(vae: &'a Vae) -> Self {
+    pub fn new(vae: V) -> Self {
         Self {
             vae,
             cache: Cache::default(),
@@ -383,7 +384,7 @@ impl<'a> Decoding<'a> {
         progress: &Progress,
         tap: &mut dyn FnMut(DecoderTap, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
-        let latent = by_frame(chunk, self.vae, self.vae.config.latent, 1)?;
+        let latent = by_frame(chunk, &self.vae, self.vae.config.latent, 1)?;
         let mut pass = Pass {
             cache: &mut self.cache,
             more,
