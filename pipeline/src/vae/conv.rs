@@ -8,11 +8,10 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use rayon::prelude::*;
 
+use super::taps::{Shape, Task};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
-use crate::kernels::matmul::{Matrix, matmul};
 use crate::kernels::tensors::with_f32;
 use crate::progress::{CancelToken, Progress};
 
@@ -68,21 +67,11 @@ enum Kernel {
 /// A convolution with a bias.
 #[derive(Debug)]
 pub struct Conv {
-    inputs: usize,
-    outputs: usize,
-    /// Extent in time and in each direction of space.
-    extent: (usize, usize),
-    stride: usize,
-    /// Zeros before the first and after the last row and column.
-    padding: (usize, usize),
+    shape: Shape,
     kernel: Kernel,
     bias: Tensor,
     slot: usize,
 }
-
-/// Output pixels of one tile: large enough for the matrix product, small enough for the cache.
-const TILE_COLUMNS: usize = 64;
-const TILE_ROWS: usize = 16;
 
 impl Conv {
     /// A causal convolution `k x k x k` that keeps the size: `conv.weight` and `conv.bias` below `builder`.
@@ -142,11 +131,13 @@ impl Conv {
             Kernel::Device(slices.collect::<candle_core::Result<_>>()?)
         };
         Ok(Self {
-            inputs,
-            outputs,
-            extent: (time, rows),
-            stride,
-            padding,
+            shape: Shape {
+                inputs,
+                outputs,
+                extent: (time, rows),
+                stride,
+                padding,
+            },
             kernel,
             bias,
             slot,
@@ -155,7 +146,7 @@ impl Conv {
 
     /// Number of channels that come out.
     pub fn outputs(&self) -> usize {
-        self.outputs
+        self.shape.outputs
     }
 
     /// Convolves `x` `[frames, inputs, height, width]`, preceded by the frames that `pass` remembers or, at the start
@@ -171,7 +162,7 @@ impl Conv {
     ) -> Result<Tensor> {
         pass.progress.check()?;
         let cancel = pass.progress.cancel_token();
-        let past = self.extent.0 - 1;
+        let past = self.shape.extent.0 - 1;
         if past == 0 {
             return self.convolve(None, x, residual, cancel);
         }
@@ -234,7 +225,7 @@ impl Conv {
             Some(before) => Tensor::cat(&[before, x], 0)?,
             None => x.clone(),
         };
-        let (low, high) = self.padding;
+        let (low, high) = self.shape.padding;
         let padding = if low == high {
             low
         } else {
@@ -247,14 +238,14 @@ impl Conv {
         for (t, slice) in slices.iter().enumerate() {
             let y = clip
                 .narrow(0, t, frames)?
-                .conv2d(slice, padding, self.stride, 1, 1)?;
+                .conv2d(slice, padding, self.shape.stride, 1, 1)?;
             sum = Some(match sum {
                 Some(sum) => (sum + y)?,
                 None => y,
             });
         }
         let sum = sum.ok_or_else(|| Error::invalid("a convolution without taps"))?;
-        Ok(sum.broadcast_add(&self.bias.reshape((1, self.outputs, 1, 1))?)?)
+        Ok(sum.broadcast_add(&self.bias.reshape((1, self.shape.outputs, 1, 1))?)?)
     }
 
     fn on_processor(
@@ -266,17 +257,17 @@ impl Conv {
         cancel: &CancelToken,
     ) -> Result<Tensor> {
         let (frames, inputs, height, width) = x.dims4()?;
-        let (low, high) = self.padding;
-        let k = self.extent.1;
-        if inputs != self.inputs || height + low + high < k || width + low + high < k {
+        let (low, high) = self.shape.padding;
+        let k = self.shape.extent.1;
+        if inputs != self.shape.inputs || height + low + high < k || width + low + high < k {
             return Err(Error::invalid(format!(
                 "a convolution of {} channels with a {k}x{k} kernel was given {inputs} channels of {width}x{height}",
-                self.inputs
+                self.shape.inputs
             )));
         }
-        let out = |size: usize| (size + low + high - k) / self.stride + 1;
+        let out = |size: usize| (size + low + high - k) / self.shape.stride + 1;
         let (out_height, out_width) = (out(height), out(width));
-        let mut result = vec![0f32; frames * self.outputs * out_height * out_width];
+        let mut result = vec![0f32; frames * self.shape.outputs * out_height * out_width];
         let optional =
             |tensor: Option<&Tensor>| tensor.cloned().map_or_else(|| x.narrow(0, 0, 0), Ok);
         with_f32(x, |now| {
@@ -288,7 +279,7 @@ impl Conv {
                             let clip: Vec<&[f32]> =
                                 past.chunks(plane).chain(now.chunks(plane)).collect();
                             let task = Task {
-                                conv: self,
+                                shape: self.shape,
                                 clip: &clip,
                                 taps,
                                 bias,
@@ -304,190 +295,9 @@ impl Conv {
         })?;
         Ok(Tensor::from_vec(
             result,
-            (frames, self.outputs, out_height, out_width),
+            (frames, self.shape.outputs, out_height, out_width),
             &Device::Cpu,
         )?)
-    }
-}
-
-/// A convolution on the processor.
-struct Task<'a> {
-    conv: &'a Conv,
-    /// Frames in time, remembered ones first, each `[inputs, height, width]`.
-    clip: &'a [&'a [f32]],
-    taps: &'a [f32],
-    bias: &'a [f32],
-    residual: Option<&'a [f32]>,
-    size: (usize, usize),
-    out: (usize, usize),
-}
-
-/// Rows of one output frame: for each output channel a slice of the result.
-struct Band<'a> {
-    frame: usize,
-    row: usize,
-    planes: Vec<&'a mut [f32]>,
-}
-
-impl Task<'_> {
-    fn run(&self, result: &mut [f32], cancel: &CancelToken) -> Result<()> {
-        let (height, width) = self.out;
-        let outputs = self.conv.outputs;
-        let rows = TILE_ROWS.min(height.div_ceil(2)).max(1);
-        let bands_per_frame = height.div_ceil(rows);
-        let frames = result.len() / (outputs * height * width).max(1);
-        let mut bands: Vec<Band<'_>> = (0..frames * bands_per_frame)
-            .map(|index| Band {
-                frame: index / bands_per_frame,
-                row: index % bands_per_frame * rows,
-                planes: Vec::with_capacity(outputs),
-            })
-            .collect();
-        for (index, plane) in result.chunks_mut(height * width).enumerate() {
-            let first = index / outputs * bands_per_frame;
-            for (band, part) in bands
-                .iter_mut()
-                .skip(first)
-                .zip(plane.chunks_mut(rows * width))
-            {
-                band.planes.push(part);
-            }
-        }
-        bands.into_par_iter().try_for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(tile, sums), mut band| {
-                for column in (0..width).step_by(TILE_COLUMNS) {
-                    cancel.check()?;
-                    self.tile(
-                        &mut band,
-                        column,
-                        TILE_COLUMNS.min(width - column),
-                        tile,
-                        sums,
-                    );
-                }
-                Ok(())
-            },
-        )
-    }
-
-    /// Computes columns `column..column + width` of `band`.
-    ///
-    /// The tile of the input lies in `tile` as `[time][input][phase row][phase column][row][column]`, where a phase is
-    /// the position modulo the stride; so every tap is a plain matrix product on a shifted view. Rows overlap at their
-    /// ends: the last columns of each row of the product are thrown away.
-    fn tile(
-        &self,
-        band: &mut Band<'_>,
-        column: usize,
-        width: usize,
-        tile: &mut Vec<f32>,
-        sums: &mut Vec<f32>,
-    ) {
-        let conv = self.conv;
-        let ((time, k), stride) = (conv.extent, conv.stride);
-        let rows = band
-            .planes
-            .first()
-            .map_or(0, |plane| plane.len() / self.out.1);
-        let reach = (k - 1) / stride;
-        let (tile_rows, pitch) = (rows + reach, width + reach);
-        let phase = tile_rows * pitch;
-        let channel = stride * stride * phase;
-        tile.clear();
-        tile.resize(time * conv.inputs * channel, 0.0);
-        let origin = (band.row * stride, column * stride);
-        for t in 0..time {
-            let Some(frame) = self.clip.get(band.frame + t) else {
-                continue;
-            };
-            let planes = frame.chunks(self.size.0 * self.size.1);
-            for (target, plane) in tile[t * conv.inputs * channel..]
-                .chunks_mut(channel)
-                .zip(planes)
-            {
-                self.fill(target, plane, origin, (tile_rows, pitch));
-            }
-        }
-        let columns = (rows - 1) * pitch + width;
-        sums.clear();
-        sums.resize(conv.outputs * columns, 0.0);
-        let size = conv.outputs * conv.inputs;
-        for (index, weights) in self.taps.chunks(size).enumerate() {
-            let (t, dy, dx) = (index / (k * k), index / k % k, index % k);
-            let offset = t * conv.inputs * channel
-                + (dy % stride * stride + dx % stride) * phase
-                + dy / stride * pitch
-                + dx / stride;
-            matmul(
-                sums,
-                columns,
-                index > 0,
-                1.0,
-                Matrix::new(weights, (conv.outputs, conv.inputs), (conv.inputs, 1)),
-                Matrix::new(&tile[offset..], (conv.inputs, columns), (channel, 1)),
-            );
-        }
-        let plane_size = self.out.0 * self.out.1;
-        for (output, plane) in band.planes.iter_mut().enumerate() {
-            let bias = self.bias.get(output).copied().unwrap_or(0.0);
-            let start = (band.frame * conv.outputs + output) * plane_size + band.row * self.out.1;
-            for (row, line) in plane.chunks_mut(self.out.1).enumerate() {
-                let line = &mut line[column..column + width];
-                let sums = &sums[output * columns + row * pitch..][..width];
-                match self.residual {
-                    Some(residual) => {
-                        let residual = &residual[start + row * self.out.1 + column..][..width];
-                        for ((y, s), r) in line.iter_mut().zip(sums).zip(residual) {
-                            *y = s + bias + r;
-                        }
-                    }
-                    None => {
-                        for (y, s) in line.iter_mut().zip(sums) {
-                            *y = s + bias;
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Copies what a tile sees of one input plane, phase by phase; what lies outside stays zero.
-    fn fill(
-        &self,
-        target: &mut [f32],
-        plane: &[f32],
-        origin: (usize, usize),
-        (rows, pitch): (usize, usize),
-    ) {
-        let stride = self.conv.stride;
-        let low = self.conv.padding.0;
-        let (height, width) = self.size;
-        for (index, phase) in target.chunks_mut(rows * pitch).enumerate() {
-            let (py, px) = (index / stride, index % stride);
-            for (row, line) in phase.chunks_mut(pitch).enumerate() {
-                let Some(y) = (origin.0 + row * stride + py)
-                    .checked_sub(low)
-                    .filter(|y| *y < height)
-                else {
-                    continue;
-                };
-                let source = &plane[y * width..(y + 1) * width];
-                // Column c of the line is input column first + c * stride - low.
-                let first = origin.1 + px;
-                let skip = low.saturating_sub(first).div_ceil(stride);
-                let start = (first + skip * stride - low).min(width);
-                let line = line.get_mut(skip..).unwrap_or_default();
-                if stride == 1 {
-                    let len = line.len().min(width - start);
-                    line[..len].copy_from_slice(&source[start..start + len]);
-                } else {
-                    for (to, from) in line.iter_mut().zip(source[start..].iter().step_by(stride)) {
-                        *to = *from;
-                    }
-                }
-            }
-        }
     }
 }
 

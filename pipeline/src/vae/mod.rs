@@ -9,6 +9,7 @@ pub mod decoder;
 pub mod encoder;
 pub mod norm;
 pub mod resblock;
+mod taps;
 pub mod tiles;
 
 use std::cell::Cell;
