@@ -105,8 +105,7 @@ pub(super) fn without_size(caps: &gst::Caps) -> gst::Caps {
 /// What the sink pad offers, given what downstream takes.
 pub(super) fn sink_offer(downstream: Option<&gst::Caps>, filter: Option<&gst::Caps>) -> gst::Caps {
     let mut caps = TEMPLATE.clone();
-    // ANY has no structures to change the size of.
-    if let Some(downstream) = downstream.filter(|caps| !caps.is_any()) {
+    if let Some(downstream) = downstream {
         caps = without_size(downstream).intersect_with_mode(&caps, gst::CapsIntersectMode::First);
     }
     filtered(caps, filter)

@@ -95,12 +95,7 @@ impl Component {
         }
         Ok(Self {
             plane,
-            // GStreamer 1.22 gives the second chroma sample of P010 an offset of one byte, in the middle of the first.
-            offset: if format.depth()[0] > 8 {
-                (info.comp_poffset(index) as usize).next_multiple_of(2)
-            } else {
-                info.comp_poffset(index) as usize
-            },
+            offset: info.comp_poffset(index) as usize,
             step,
             stride,
             size: Size::new(
