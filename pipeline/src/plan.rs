@@ -127,7 +127,7 @@ impl Axis {
         }
         if length <= part {
             return Ok(Self {
-                parts: vec![0..length],
+                parts: std::iter::once(0..length).collect(),
                 ramp: 1,
             });
         }

@@ -74,9 +74,12 @@ enum Engine {
     Bf16(Cache<bf16>),
 }
 
+/// A network with the bits of the flow time and of the noise strength that it is for.
+type Kept<T> = ((u64, u64), Arc<Chain<T>>);
+
 #[derive(Debug)]
 struct Cache<T> {
-    chains: Mutex<Vec<((u64, u64), Arc<Chain<T>>)>>,
+    chains: Mutex<Vec<Kept<T>>>,
     scratch: Mutex<Vec<Scratch<T>>>,
 }
 

@@ -24,20 +24,24 @@ pub trait Code: Copy + Default + Send + Sync + 'static {
 }
 
 impl Code for u8 {
+    #[inline]
     fn to_f32(self) -> f32 {
         f32::from(self)
     }
 
+    #[inline]
     fn from_f32(value: f32, max: f32) -> Self {
         (value.clamp(0.0, max) + 0.5) as Self
     }
 }
 
 impl Code for u16 {
+    #[inline]
     fn to_f32(self) -> f32 {
         f32::from(self)
     }
 
+    #[inline]
     fn from_f32(value: f32, max: f32) -> Self {
         (value.clamp(0.0, max) + 0.5) as Self
     }

@@ -179,7 +179,7 @@ fn neighbours_matter_and_scenes_do_not_mix() {
     let alone = |frames: &[Frame]| run(&mut model.stream(format, size, options.clone()), frames);
     let (dark, dim, light) = (flat(30), flat(36), flat(220));
     let dark_scene = alone(&[dark.clone(), dim.clone()]);
-    let light_scene = alone(&[light.clone()]);
+    let light_scene = alone(std::slice::from_ref(&light));
     let both = alone(&[dark.clone(), dim.clone(), light.clone()]);
     assert!(
         equal(&both[..2], &dark_scene) && equal(&both[2..], &light_scene),

@@ -89,30 +89,36 @@ unsafe fn tile<const P: usize, const N: usize>(
                 weights = weights.add(2 * LANES * N);
             }
         }
-        for (p, sums) in sums.iter().enumerate() {
-            for (n, &sum) in sums.iter().enumerate() {
-                let lane = channel + LANES * n;
-                let at = (pixel + p) * conv.outputs + lane;
-                match row.sink {
-                    RawSink::Prelu { out, slope } => {
-                        let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(sum, _mm512_setzero_ps());
-                        let slope = _mm512_loadu_ps(slope.add(lane));
-                        store(out.add(at), _mm512_mask_mul_ps(sum, negative, sum, slope));
+        let at = |p: usize, n: usize| (pixel + p) * conv.outputs + channel + LANES * n;
+        // One plain loop for each sink: unrolled, it leaves the sums in registers; a match inside would spill them.
+        match row.sink {
+            RawSink::Prelu { out, slope } => {
+                for n in 0..N {
+                    let slope = _mm512_loadu_ps(slope.add(channel + LANES * n));
+                    for (p, sums) in sums.iter().enumerate() {
+                        let negative =
+                            _mm512_cmp_ps_mask::<_CMP_LT_OQ>(sums[n], _mm512_setzero_ps());
+                        let value = _mm512_mask_mul_ps(sums[n], negative, sums[n], slope);
+                        store(out.add(at(p, n)), value);
                     }
-                    RawSink::Add { out } => {
-                        let out = out.add(at);
-                        store(out, _mm512_add_ps(load(out), sum));
+                }
+            }
+            RawSink::Add { out } => {
+                for n in 0..N {
+                    for (p, sums) in sums.iter().enumerate() {
+                        let out = out.add(at(p, n));
+                        store(out, _mm512_add_ps(load(out), sums[n]));
                     }
-                    RawSink::Step { out, base, scale } => {
-                        let base = if base.is_null() {
-                            _mm512_setzero_ps()
-                        } else {
-                            _mm512_loadu_ps(base.add(at))
-                        };
-                        _mm512_storeu_ps(
-                            out.add(at),
-                            _mm512_fmadd_ps(_mm512_set1_ps(scale), sum, base),
-                        );
+                }
+            }
+            RawSink::Step { out, base, scale } => {
+                let scale = _mm512_set1_ps(scale);
+                for n in 0..N {
+                    for (p, sums) in sums.iter().enumerate() {
+                        let from = if base.is_null() { 0 } else { !0 };
+                        let base = _mm512_maskz_loadu_ps(from, base.wrapping_add(at(p, n)));
+                        let value = _mm512_fmadd_ps(scale, sums[n], base);
+                        _mm512_storeu_ps(out.add(at(p, n)), value);
                     }
                 }
             }
