@@ -41,26 +41,67 @@ impl Outcome {
 
 type Run = fn(&Golden, &mut Check<'_>) -> Result<()>;
 
-/// Beginnings of names, the longer ones first, and what is done with files of that name.
-const CHECKS: [(&str, Run); 17] = [
-    ("embeddings", tables::embeddings),
-    ("schedule", tables::schedules),
-    ("sampler", tables::sampler),
-    ("preprocess", vae::preprocess),
-    ("vae_encode", vae::encode),
-    ("vae_decode", vae::decode),
-    ("vae_save_mem", vae::decode_tiled),
-    ("vae_taps", vae::taps),
-    ("vae_blocks", vae::blocks),
-    ("flow", dit::flow),
-    ("stage1_merged", dit::merged_linears),
-    ("stage2_merged", dit::merged_linears),
-    ("stage1", dit::transformer),
-    ("stage2", dit::transformer),
-    ("dit", dit::transformer),
-    ("t5", text::encoder),
-    ("e2e", e2e::end_to_end),
+/// A kind of golden file.
+struct Kind {
+    /// How its name begins.
+    prefix: &'static str,
+    /// Tells a tensor that only files of this kind have, for files that are named otherwise.
+    mark: fn(&str) -> bool,
+    run: Run,
+}
+
+const fn kind(prefix: &'static str, mark: fn(&str) -> bool, run: Run) -> Kind {
+    Kind { prefix, mark, run }
+}
+
+/// All kinds. Where a mark is found in files of several kinds, the more particular kind comes first.
+const KINDS: [Kind; 15] = [
+    kind(
+        "embeddings",
+        |n| n.starts_with("temb_dim"),
+        tables::embeddings,
+    ),
+    kind(
+        "schedule",
+        |n| n.starts_with("sqrt_alpha_bar_shift"),
+        tables::schedules,
+    ),
+    kind("sampler", |n| n == "x_steps", tables::sampler),
+    kind("preprocess", |n| n.starts_with("clip_"), vae::preprocess),
+    kind("vae_encode", |n| n.ends_with("_z_scaled"), vae::encode),
+    kind("vae_decode", |n| n.ends_with("_raw"), vae::decode),
+    kind("vae_taps", |n| n == "conv_in", vae::taps),
+    kind("vae_blocks", |n| n.starts_with("w.enc."), vae::blocks),
+    kind("e2e", |n| n == "s1_latents", e2e::end_to_end),
+    kind(
+        "vae_save_mem",
+        |n| n.ends_with("_frames255"),
+        vae::decode_tiled,
+    ),
+    kind("flow", |n| n == "ref_latents", dit::flow),
+    kind(
+        "stage1_merged",
+        |n| n.ends_with("query_key_value.weight"),
+        dit::merged_linears,
+    ),
+    kind("stage", |n| n == "block0_in", dit::transformer),
+    kind("dit", |n| n == "context", dit::transformer),
+    kind("t5", |n| n.ends_with("_hidden"), text::encoder),
 ];
+
+impl Kind {
+    fn of(golden: &Golden) -> Option<&'static Self> {
+        let named = KINDS
+            .iter()
+            .find(|kind| golden.name.starts_with(kind.prefix));
+        named.or_else(|| {
+            let names = golden.names();
+            KINDS
+                .iter()
+                .find(|kind| names.iter().any(|name| (kind.mark)(name)))
+        })
+    }
+}
 
 /// The golden files in `folder`, sorted by name.
 ///
@@ -93,10 +134,10 @@ pub fn run(path: &Path, progress: &Progress) -> Result<Outcome> {
         .into_owned();
     let mut check = Check::new(progress);
     let result = Golden::open(path).and_then(|golden| {
-        let run = CHECKS.iter().find(|(prefix, _)| name.starts_with(prefix));
-        let (_, run) =
-            run.ok_or_else(|| Error::invalid("no check is known for a file of this name"))?;
-        run(&golden, &mut check)
+        let kind = Kind::of(&golden).ok_or_else(|| {
+            Error::invalid("neither its name nor its tensors tell what it is to be compared with")
+        })?;
+        (kind.run)(&golden, &mut check)
     });
     let mut problems: Vec<String> = check
         .failures
