@@ -151,7 +151,11 @@ fn streams(path: &Path) -> Vec<Stream> {
     let found = Arc::new(Mutex::new(Vec::new()));
     let (weak, all) = (pipeline.downgrade(), Arc::clone(&found));
     parser.connect_pad_added(move |_, pad| {
-        let sink = gst::ElementFactory::make("fakesink").build().unwrap();
+        // Without waiting for a first buffer: one thread feeds all the sinks.
+        let sink = gst::ElementFactory::make("fakesink")
+            .property("async", false)
+            .build()
+            .unwrap();
         weak.upgrade().unwrap().add(&sink).unwrap();
         sink.sync_state_with_parent().unwrap();
         let packets = Arc::new(Mutex::new(Vec::new()));

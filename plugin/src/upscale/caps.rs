@@ -92,6 +92,10 @@ pub(super) fn parse_input(caps: &gst::CapsRef) -> Result<VideoInfo, String> {
 
 /// `caps` with any width and height.
 pub(super) fn without_size(caps: &gst::Caps) -> gst::Caps {
+    if caps.is_any() {
+        // ANY has no structures to go through.
+        return caps.clone();
+    }
     caps.iter_with_features()
         .map(|(structure, features)| {
             let mut structure = structure.to_owned();
@@ -245,7 +249,7 @@ pub(super) fn choose_output(
         chosen.fixate_field_nearest_int("width", proportional(width, fixed_height, height));
         return Ok(fixate(&chosen));
     }
-    let free_width = chosen.value("width").map(|v| v.clone()).ok();
+    let free_width = chosen.value("width").cloned().ok();
     chosen.fixate_field_nearest_int("width", wanted_width);
     let chosen_width = chosen.get::<i32>("width").unwrap_or(wanted_width);
     let like_width = if chosen_width == wanted_width {
@@ -258,7 +262,7 @@ pub(super) fn choose_output(
     if width_was_free && chosen_height != like_width {
         // The height was the tighter bound: the width follows it.
         if let Some(free_width) = free_width {
-            chosen.set_value("width", free_width.into());
+            chosen.set_value("width", free_width);
         }
         chosen.fixate_field_nearest_int("width", proportional(width, chosen_height, height));
     }

@@ -93,9 +93,16 @@ impl Component {
                 info.format()
             ));
         }
+        // GStreamer 1.22 counts the offset of interleaved 16-bit samples in samples, later versions in bytes.
+        let offset = info.comp_poffset(index) as usize;
+        let offset = if info.comp_depth(index) > 8 && offset % 2 == 1 {
+            2 * offset
+        } else {
+            offset
+        };
         Ok(Self {
             plane,
-            offset: info.comp_poffset(index) as usize,
+            offset,
             step,
             stride,
             size: Size::new(

@@ -134,7 +134,7 @@ impl FlashUpscale {
         let thread = thread.map_err(|e| {
             gst::error_msg!(
                 gst::ResourceError::Failed,
-                ["cannot start a thread for loading: {e}"]
+                ("cannot start a thread for loading: {e}")
             )
         })?;
         Ok(Load {

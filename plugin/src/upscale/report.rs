@@ -14,14 +14,14 @@ impl FlashUpscale {
         let message = match error {
             Error::Cancelled => return,
             Error::ModelNotFound { .. } => {
-                gst::error_msg!(gst::ResourceError::NotFound, ["{error}"])
+                gst::error_msg!(gst::ResourceError::NotFound, ("{error}"))
             }
-            Error::Checkpoint { .. } => gst::error_msg!(gst::ResourceError::Read, ["{error}"]),
-            Error::Io { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ["{error}"]),
-            Error::Device { .. } => gst::error_msg!(gst::ResourceError::Settings, ["{error}"]),
-            Error::Memory { .. } => gst::error_msg!(gst::ResourceError::NoSpaceLeft, ["{error}"]),
-            Error::Invalid(_) => gst::error_msg!(gst::LibraryError::Settings, ["{error}"]),
-            _ => gst::error_msg!(gst::LibraryError::Failed, ["{error}"]),
+            Error::Checkpoint { .. } => gst::error_msg!(gst::ResourceError::Read, ("{error}")),
+            Error::Io { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ("{error}")),
+            Error::Device { .. } => gst::error_msg!(gst::ResourceError::Settings, ("{error}")),
+            Error::Memory { .. } => gst::error_msg!(gst::ResourceError::NoSpaceLeft, ("{error}")),
+            Error::Invalid(_) => gst::error_msg!(gst::LibraryError::Settings, ("{error}")),
+            _ => gst::error_msg!(gst::LibraryError::Failed, ("{error}")),
         };
         gst::error!(CAT, imp = self, "{error}");
         self.post_error_message(message);
@@ -51,7 +51,7 @@ impl FlashUpscale {
             };
             match event {
                 Event::Warning(text) => {
-                    gst::element_warning!(element, gst::ResourceError::Settings, ["{text}"]);
+                    gst::element_warning!(element, gst::ResourceError::Settings, ("{text}"));
                 }
                 other => gst::trace!(CAT, obj = element, "{other:?}"),
             }

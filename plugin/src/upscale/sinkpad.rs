@@ -43,7 +43,7 @@ impl FlashUpscale {
             gst::EventView::FlushStop(_) => return self.flush_stop(event),
             gst::EventView::Caps(caps_event) => {
                 if let Err(text) = caps::parse_input(caps_event.caps()) {
-                    gst::element_imp_error!(self, gst::CoreError::Negotiation, ["{text}"]);
+                    gst::element_imp_error!(self, gst::CoreError::Negotiation, ("{text}"));
                     return false;
                 }
             }

@@ -146,6 +146,7 @@ impl Worker {
             gst::element_imp_error!(
                 imp,
                 gst::StreamError::Failed,
+                ("internal data stream error"),
                 ["streaming stopped, reason {flow}"]
             );
         }
@@ -242,7 +243,7 @@ impl Worker {
             gst::element_imp_error!(
                 imp,
                 gst::CoreError::Negotiation,
-                ["a buffer arrived before caps"]
+                ("a buffer arrived before caps")
             );
             self.set_flow(imp, run, gst::FlowError::NotNegotiated);
             return;
@@ -270,7 +271,7 @@ impl Worker {
     }
 
     fn refuse_buffer(&mut self, imp: &FlashUpscale, run: &Run, text: &str) {
-        gst::element_imp_error!(imp, gst::StreamError::Format, ["{text}"]);
+        gst::element_imp_error!(imp, gst::StreamError::Format, ("{text}"));
         self.set_flow(imp, run, gst::FlowError::Error);
     }
 
@@ -318,6 +319,10 @@ impl Worker {
     /// Pushes finished frames, each followed by the events that came after it.
     fn push(&mut self, imp: &FlashUpscale, run: &Run, finished: Finished) {
         for (frame, ticket) in finished {
+            if run.is_stopped() {
+                // Perhaps by ourselves: a push can come back as a flush.
+                return;
+            }
             self.given += 1;
             if self.flow.is_ok()
                 && let Some(negotiated) = &self.negotiated
@@ -335,7 +340,7 @@ impl Worker {
                     }
                     Err((flow, text)) => {
                         if let Some(text) = text {
-                            gst::element_imp_error!(imp, gst::ResourceError::Write, ["{text}"]);
+                            gst::element_imp_error!(imp, gst::ResourceError::Write, ("{text}"));
                         }
                         self.set_flow(imp, run, flow);
                     }

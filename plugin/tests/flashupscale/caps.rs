@@ -164,7 +164,14 @@ fn interlaced_caps_are_refused_with_advice() {
         "video/x-raw,format=I420,width=16,height=12,framerate=25/1,interlace-mode=interleaved,\
          field-order=top-field-first",
     );
-    assert!(!rig.harness.push_event(gst::event::Caps::new(&interlaced)));
+    // A sticky event counts as pushed; what it is worth shows with the first buffer.
+    rig.harness.push_event(gst::event::Caps::new(&interlaced));
+    let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    rig.harness.push_event(gst::event::Segment::new(&segment));
+    assert_eq!(
+        rig.harness.push(i420(16, 12, 0)),
+        Err(gst::FlowError::NotNegotiated)
+    );
     let (error, text) = rig.error();
     assert!(error.matches(gst::CoreError::Negotiation));
     assert!(text.contains("deinterlace"), "{text}");

@@ -74,7 +74,14 @@ fn flat_pictures_stay_flat() {
 }
 
 fn each_sample(info: &VideoInfo, component: u8, mut visit: impl FnMut(usize)) {
-    let start = info.comp_offset(component);
+    // Of P010, GStreamer 1.22 gives the offset of the last component within its pixel in samples.
+    let within = info.comp_poffset(component) as usize;
+    let bytes = if info.comp_depth(component) > 8 && within % 2 == 1 {
+        2 * within
+    } else {
+        within
+    };
+    let start = info.comp_offset(component) - within + bytes;
     for y in 0..info.comp_height(component) as usize {
         for x in 0..info.comp_width(component) as usize {
             visit(

@@ -86,7 +86,7 @@ fn scale_can_change_while_playing() {
 #[test]
 fn settings_take_effect_while_playing() {
     let mut rig = Rig::with_size(16, 16, &[("noise", "0")]);
-    let mut still = |index, rig: &mut Rig| {
+    let still = |index, rig: &mut Rig| {
         let mut buffer = i420(16, 16, 0);
         let buffer_ref = buffer.get_mut().unwrap();
         buffer_ref.set_pts(FRAME * index);

@@ -142,6 +142,24 @@ fn known_bytes() {
 }
 
 #[test]
+fn interleaved_ten_bit_chroma() {
+    let info = info(VideoFormat::P01010le, 4, 2);
+    let planes = vec![
+        Samples::U16(vec![0; 8]),
+        Samples::U16(vec![0x001, 0x002]),
+        Samples::U16(vec![0x3ff, 0x200]),
+    ];
+    let frame = Frame::new(frame_format(&info), Size::new(4, 2), planes).unwrap();
+    let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
+    write(&frame, buffer.get_mut().unwrap(), &info).unwrap();
+    let start = info.offset()[1];
+    assert_eq!(
+        buffer.map_readable().unwrap()[start..start + 8],
+        [0x40, 0x00, 0xc0, 0xff, 0x80, 0x00, 0x00, 0x80]
+    );
+}
+
+#[test]
 fn swapped_chroma_planes() {
     let frame = pattern(
         frame_format(&info(VideoFormat::I420, 4, 4)),

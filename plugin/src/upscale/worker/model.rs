@@ -92,7 +92,7 @@ impl Worker {
                     gst::element_imp_warning!(
                         imp,
                         gst::ResourceError::Settings,
-                        ["the old settings stay: {error}"]
+                        ("the old settings stay: {error}")
                     );
                 }
                 self.options = Some(options);

@@ -51,7 +51,7 @@ impl Worker {
         let downstream = imp.srcpad.peer_query_caps(None);
         let scale = imp.settings().scale;
         let output_caps = caps::choose_output(&input_caps, &downstream, scale).map_err(|text| {
-            gst::element_imp_error!(imp, gst::CoreError::Negotiation, ["{text}"]);
+            gst::element_imp_error!(imp, gst::CoreError::Negotiation, ("{text}"));
             gst::FlowError::NotNegotiated
         })?;
         let output_info =
@@ -81,7 +81,7 @@ impl Worker {
             gst::element_imp_error!(
                 imp,
                 gst::ResourceError::NoSpaceLeft,
-                ["no buffers of {output_size}: {error}; choose a smaller output size"]
+                ("no buffers of {output_size}: {error}; choose a smaller output size")
             );
             gst::FlowError::Error
         })?;
