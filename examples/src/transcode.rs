@@ -309,10 +309,15 @@ impl Connect {
         }
         let plain = subtitles::plain_caps();
         if subtitles::has_markup(caps) && request_template(muxer, &plain).is_some() {
-            let queue = queue(0)?;
-            let source = queue.static_pad("src").context("queue has no source pad")?;
+            // Takes any caps, so that the pads link; a queue would ask the muxer, which takes plain text alone.
+            let setter = make("capssetter")?;
+            setter.set_property("caps", &plain);
+            setter.set_property("replace", true);
+            let source = setter
+                .static_pad("src")
+                .context("capssetter has no source pad")?;
             subtitles::strip_markup_on(&source);
-            return self.to_muxer(pipeline, muxer, pad, vec![queue], &plain);
+            return self.to_muxer(pipeline, muxer, pad, vec![setter, queue(0)?], &plain);
         }
         self.drop_stream(pipeline, pad, caps)
     }
