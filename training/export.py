@@ -10,6 +10,7 @@ exported (f16-rounded) weights in f32 arithmetic, for the parity test of other i
 import argparse
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import model
@@ -47,6 +48,17 @@ def load_exported(path, config, prefix=""):
     net = model.Compact(**config)
     net.load_state_dict(unmerged({k: tensors[k] for k in net.state_dict()}, config))
     return net.eval()
+
+
+def start_from(path):
+    """Weights and configuration of a run's folder or of an exported file, to go on training from."""
+    if not path.endswith(".safetensors"):
+        return averaged(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    config = {k: int(metadata[k]) for k in ("channels", "layers", "frames")}
+    config["residual"] = metadata["residual"] == "true"
+    return load_exported(path, config).state_dict(), config
 
 
 def fixture(path, config, sigma, has_detail):

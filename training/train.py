@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 import data
+import export
 import losses
 import model
 import optim
@@ -71,6 +72,7 @@ def main():
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--frames", type=int, default=3)
     parser.add_argument("--residual", action="store_true")
+    parser.add_argument("--init", help="run folder or exported file to start from; must have the same shape")
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -86,6 +88,8 @@ def main():
     torch.manual_seed(args.seed)
     os.makedirs(args.run, exist_ok=True)
     net = model.Compact(args.channels, args.layers, args.frames, args.residual).to(memory_format=torch.channels_last)
+    if args.init:
+        net.load_state_dict(export.start_from(args.init)[0])
     optimizers = optim.build(net, args.optimizer, args.lr)
     base = [[g["lr"] for g in o.param_groups] for o in optimizers]
     average = {k: v.clone() for k, v in net.state_dict().items()}

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 import data
+import export
 import losses
 import model
 import train
@@ -47,7 +48,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("run")
-    parser.add_argument("--init", required=True)
+    parser.add_argument("--init", required=True, help="faithful run folder, or exported file")
     parser.add_argument("--sigma", type=float, default=0.1)
     parser.add_argument("--texture", type=float, default=1.0)
     parser.add_argument("--batch", type=int, default=8)
@@ -62,10 +63,9 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     os.makedirs(args.run, exist_ok=True)
-    start = torch.load(f"{args.init}/state.pt", weights_only=False)
-    config = start["config"]
+    weights, config = export.start_from(args.init)
     net = model.Compact(**config).to(memory_format=torch.channels_last)
-    net.load_state_dict(start["average"])
+    net.load_state_dict(weights)
     optimizer = torch.optim.AdamW(net.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     average = {k: v.clone() for k, v in net.state_dict().items()}
     spent, step, log = 0.0, 0, []
