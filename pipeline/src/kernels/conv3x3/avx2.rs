@@ -71,30 +71,44 @@ unsafe fn tile<const P: usize>(
                 weights = weights.add(LANES);
             }
         }
-        for (p, sums) in sums.iter().enumerate() {
-            for (n, &sum) in sums.iter().enumerate() {
-                let lane = channel + WIDTH * n;
-                let at = (pixel + p) * conv.outputs + lane;
-                match row.sink {
-                    RawSink::Prelu { out, slope } => {
-                        let scaled = _mm256_mul_ps(sum, _mm256_loadu_ps(slope.add(lane)));
-                        let negative = _mm256_cmp_ps::<_CMP_LT_OQ>(sum, _mm256_setzero_ps());
-                        _mm256_storeu_ps(out.add(at), _mm256_blendv_ps(sum, scaled, negative));
+        let at = |p: usize, n: usize| (pixel + p) * conv.outputs + channel + WIDTH * n;
+        // One plain loop for each sink: unrolled, it leaves the sums in registers; a match inside would spill them.
+        match row.sink {
+            RawSink::Prelu { out, slope } => {
+                for n in 0..N {
+                    let slope = _mm256_loadu_ps(slope.add(channel + WIDTH * n));
+                    for (p, sums) in sums.iter().enumerate() {
+                        let scaled = _mm256_mul_ps(sums[n], slope);
+                        // The sign bit of a sum selects; -0 becomes -0 or 0, which is the same.
+                        let value = _mm256_blendv_ps(sums[n], scaled, sums[n]);
+                        _mm256_storeu_ps(out.add(at(p, n)), value);
                     }
-                    RawSink::Add { out } => {
-                        let out = out.add(at);
-                        _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(out), sum));
+                }
+            }
+            RawSink::Add { out } => {
+                for n in 0..N {
+                    for (p, sums) in sums.iter().enumerate() {
+                        let out = out.add(at(p, n));
+                        _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(out), sums[n]));
                     }
-                    RawSink::Step { out, base, scale } => {
-                        let base = if base.is_null() {
-                            _mm256_setzero_ps()
-                        } else {
-                            _mm256_loadu_ps(base.add(at))
-                        };
-                        _mm256_storeu_ps(
-                            out.add(at),
-                            _mm256_fmadd_ps(_mm256_set1_ps(scale), sum, base),
-                        );
+                }
+            }
+            RawSink::Step { out, base, scale } => {
+                let scale = _mm256_set1_ps(scale);
+                for n in 0..N {
+                    for (p, sums) in sums.iter().enumerate() {
+                        let value = _mm256_mul_ps(scale, sums[n]);
+                        _mm256_storeu_ps(out.add(at(p, n)), value);
+                    }
+                }
+                // What was just stored is still in the nearest cache.
+                if !base.is_null() {
+                    for n in 0..N {
+                        for p in 0..P {
+                            let base = _mm256_loadu_ps(base.add(at(p, n)));
+                            let out = out.add(at(p, n));
+                            _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(out), base));
+                        }
                     }
                 }
             }

@@ -115,10 +115,18 @@ unsafe fn tile<const P: usize, const N: usize>(
                 let scale = _mm512_set1_ps(scale);
                 for n in 0..N {
                     for (p, sums) in sums.iter().enumerate() {
-                        let from = if base.is_null() { 0 } else { !0 };
-                        let base = _mm512_maskz_loadu_ps(from, base.wrapping_add(at(p, n)));
-                        let value = _mm512_fmadd_ps(scale, sums[n], base);
+                        let value = _mm512_mul_ps(scale, sums[n]);
                         _mm512_storeu_ps(out.add(at(p, n)), value);
+                    }
+                }
+                // What was just stored is still in the nearest cache.
+                if !base.is_null() {
+                    for n in 0..N {
+                        for p in 0..P {
+                            let base = _mm512_loadu_ps(base.add(at(p, n)));
+                            let out = out.add(at(p, n));
+                            _mm512_storeu_ps(out, _mm512_add_ps(_mm512_loadu_ps(out), base));
+                        }
                     }
                 }
             }
