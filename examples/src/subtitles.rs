@@ -1,7 +1,7 @@
-//! Subtitles with markup for formats that take only plain text.
+//! Subtitles with markup for formats whose muxers take only plain text.
 //!
-//! MP4's demuxer gives `text/x-raw,format=pango-markup`, its muxer takes only `format=utf8`; GStreamer has no element
-//! in between, so a probe on the pad takes the markup off.
+//! The demuxers of MP4 and Matroska give `text/x-raw,format=pango-markup`, their muxers take only `format=utf8`;
+//! GStreamer has no element in between, so a probe on the pad rewrites the text.
 
 use gst::prelude::*;
 
@@ -11,32 +11,41 @@ pub fn has_markup(caps: &gst::CapsRef) -> bool {
         .is_some_and(|s| s.name() == "text/x-raw" && s.get::<&str>("format") == Ok("pango-markup"))
 }
 
+/// What becomes of tags. Entities become the characters they stand for in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tags {
+    /// All go: MP4's text tracks would show them.
+    Remove,
+    /// Bold, italics, underline and strike-through stay, as in SubRip files, which Matroska carries.
+    KeepSubRip,
+}
+
 /// From here on, `pad` gives plain text instead of markup.
-pub fn strip_markup_on(pad: &gst::Pad) {
-    pad.add_probe(
-        gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM,
-        |_, info| {
-            match &mut info.data {
-                Some(gst::PadProbeData::Buffer(buffer)) => {
-                    if let Some(plain) = stripped(buffer) {
-                        *buffer = plain;
-                    }
+///
+/// The pad's own caps query still names markup: link it without a check of caps.
+pub fn rewrite_on(pad: &gst::Pad, tags: Tags) {
+    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+    pad.add_probe(kinds, move |_, info| {
+        match &mut info.data {
+            Some(gst::PadProbeData::Buffer(buffer)) => {
+                if let Some(plain) = rewritten(buffer, tags) {
+                    *buffer = plain;
                 }
-                Some(gst::PadProbeData::Event(event)) => {
-                    if let gst::EventView::Caps(caps) = event.view()
-                        && has_markup(caps.caps())
-                    {
-                        let seqnum = event.seqnum();
-                        *event = gst::event::Caps::builder(&plain_caps())
-                            .seqnum(seqnum)
-                            .build();
-                    }
-                }
-                _ => {}
             }
-            gst::PadProbeReturn::Ok
-        },
-    );
+            Some(gst::PadProbeData::Event(event)) => {
+                if let gst::EventView::Caps(caps) = event.view()
+                    && has_markup(caps.caps())
+                {
+                    let seqnum = event.seqnum();
+                    *event = gst::event::Caps::builder(&plain_caps())
+                        .seqnum(seqnum)
+                        .build();
+                }
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 /// Caps of text without markup.
@@ -46,10 +55,10 @@ pub fn plain_caps() -> gst::Caps {
         .build()
 }
 
-/// The buffer's text without markup, with its timestamps and flags; nothing if it is no UTF-8.
-fn stripped(buffer: &gst::Buffer) -> Option<gst::Buffer> {
+/// The buffer with plain text, its timestamps and flags; nothing if it is no UTF-8.
+fn rewritten(buffer: &gst::Buffer, tags: Tags) -> Option<gst::Buffer> {
     let map = buffer.map_readable().ok()?;
-    let text = strip_markup(std::str::from_utf8(&map).ok()?);
+    let text = plain_text(std::str::from_utf8(&map).ok()?, tags);
     let mut plain = gst::Buffer::from_slice(text.into_bytes());
     let target = plain.get_mut()?;
     let what = gst::BufferCopyFlags::TIMESTAMPS | gst::BufferCopyFlags::FLAGS;
@@ -58,30 +67,38 @@ fn stripped(buffer: &gst::Buffer) -> Option<gst::Buffer> {
 }
 
 /// `<b>Rock &amp; roll</b>` becomes `Rock & roll`. What is no tag or entity stays as it is.
-pub fn strip_markup(markup: &str) -> String {
+pub fn plain_text(markup: &str, tags: Tags) -> String {
     let mut plain = String::with_capacity(markup.len());
     let mut rest = markup;
     while let Some(start) = rest.find(['<', '&']) {
         plain.push_str(&rest[..start]);
         rest = &rest[start..];
-        let taken = match rest.as_bytes()[0] {
-            b'<' => rest.find('>').map(|end| (end + 1, None)),
-            _ => rest
-                .find(';')
-                .and_then(|end| Some((end + 1, Some(entity(&rest[1..end])?)))),
+        let length = if rest.starts_with('<') {
+            rest.find('>').map(|end| {
+                let tag = &rest[..=end];
+                if tags == Tags::KeepSubRip && is_subrip(tag) {
+                    plain.push_str(tag);
+                }
+                end + 1
+            })
+        } else {
+            rest.find(';').and_then(|end| {
+                plain.push(entity(&rest[1..end])?);
+                Some(end + 1)
+            })
         };
-        match taken {
-            Some((length, letter)) => {
-                plain.extend(letter);
-                rest = &rest[length..];
-            }
-            None => {
-                plain.push_str(&rest[..1]);
-                rest = &rest[1..];
-            }
-        }
+        let length = length.unwrap_or_else(|| {
+            plain.push_str(&rest[..1]);
+            1
+        });
+        rest = &rest[length..];
     }
     plain + rest
+}
+
+fn is_subrip(tag: &str) -> bool {
+    let name = tag.trim_start_matches(['<', '/']).trim_end_matches('>');
+    matches!(name, "b" | "i" | "u" | "s")
 }
 
 fn entity(name: &str) -> Option<char> {
@@ -117,12 +134,18 @@ mod tests {
             ("a & b; 3 < 4", "a & b; 3 < 4"),
             ("&#xffffffff; &nothing; ü<", "&#xffffffff; &nothing; ü<"),
         ] {
-            assert_eq!(strip_markup(markup), plain, "{markup}");
+            assert_eq!(plain_text(markup, Tags::Remove), plain, "{markup}");
         }
     }
 
     #[test]
-    fn a_stripped_buffer_keeps_its_times() {
+    fn subrip_keeps_its_own_tags() {
+        let markup = "<span size=\"9\"><i>Rock &amp; roll</i></span>";
+        assert_eq!(plain_text(markup, Tags::KeepSubRip), "<i>Rock & roll</i>");
+    }
+
+    #[test]
+    fn a_rewritten_buffer_keeps_its_times() {
         gst::init().unwrap();
         let mut buffer = gst::Buffer::from_slice(*b"<i>hm</i>");
         {
@@ -130,10 +153,10 @@ mod tests {
             buffer.set_pts(gst::ClockTime::from_seconds(3));
             buffer.set_duration(gst::ClockTime::from_seconds(2));
         }
-        let plain = stripped(&buffer).unwrap();
+        let plain = rewritten(&buffer, Tags::Remove).unwrap();
         assert_eq!(&*plain.map_readable().unwrap(), b"hm");
         assert_eq!(plain.pts(), buffer.pts());
         assert_eq!(plain.duration(), buffer.duration());
-        assert!(stripped(&gst::Buffer::from_slice([0xffu8, 0xfe])).is_none());
+        assert!(rewritten(&gst::Buffer::from_slice([0xffu8, 0xfe]), Tags::Remove).is_none());
     }
 }

@@ -19,6 +19,7 @@ use gst::prelude::*;
 use crate::container::Container;
 use crate::enhancer::Options;
 use crate::progress::Watch;
+use crate::subtitles::Tags;
 use crate::{caps_name, link_to_request_pad, make, request_template, subtitles};
 
 /// What to do.
@@ -309,15 +310,18 @@ impl Connect {
         }
         let plain = subtitles::plain_caps();
         if subtitles::has_markup(caps) && request_template(muxer, &plain).is_some() {
-            // Takes any caps, so that the pads link; a queue would ask the muxer, which takes plain text alone.
-            let setter = make("capssetter")?;
-            setter.set_property("caps", &plain);
-            setter.set_property("replace", true);
-            let source = setter
-                .static_pad("src")
-                .context("capssetter has no source pad")?;
-            subtitles::strip_markup_on(&source);
-            return self.to_muxer(pipeline, muxer, pad, vec![setter, queue(0)?], &plain);
+            let queue = branch(pipeline, [queue(0)?])?;
+            let source = queue.static_pad("src").context("queue has no source pad")?;
+            link_to_request_pad(&source, muxer, &plain)?;
+            let tags = match self.container {
+                Container::Matroska => Tags::KeepSubRip,
+                _ => Tags::Remove,
+            };
+            subtitles::rewrite_on(pad, tags);
+            let sink = queue.static_pad("sink").context("queue has no sink pad")?;
+            pad.link_full(&sink, gst::PadLinkCheck::HIERARCHY)
+                .context("linking the subtitles")?;
+            return Ok(());
         }
         self.drop_stream(pipeline, pad, caps)
     }
