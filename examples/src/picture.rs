@@ -165,12 +165,14 @@ fn end_of_branch(
     let entry = queue.static_pad("sink").context("queue has no sink pad")?;
     entry.add_probe(gst::PadProbeType::BUFFER, move |_, info| match &info.data {
         Some(gst::PadProbeData::Buffer(buffer)) if buffer.pts().is_some_and(|pts| pts < start) => {
-            gst::PadProbeReturn::Drop
+            gst::PadProbeReturn::Handled
         }
         _ => gst::PadProbeReturn::Ok,
     });
+    // Neither waits for the other's first frame: that could be one the other holds back.
     let sink = gst_app::AppSink::builder()
         .sync(false)
+        .async_(false)
         .max_buffers(1)
         .build();
     let chain: Vec<_> = [tee.clone(), queue]
