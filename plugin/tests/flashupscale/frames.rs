@@ -50,6 +50,7 @@ fn every_format_goes_through_the_model() {
 /// A grey picture stays grey in every format: the planes, their order and their ranges are right.
 #[test]
 fn flat_pictures_stay_flat() {
+    crate::rig::init();
     for format in FORMATS {
         let info = VideoInfo::builder(format, 8, 8).build().unwrap();
         let levels: Vec<u16> = (0..info.n_components())
@@ -175,7 +176,14 @@ fn padded_input_strides_do_not_show() {
         let mut rig = Rig::with_size(9, 6, &[]);
         rig.harness.push(buffer).unwrap();
         let output = rig.finish().remove(0);
-        output.map_readable().unwrap().to_vec()
+        // The bytes between the rows are nobody's.
+        let info = VideoInfo::from_caps(&rig.output_caps()).unwrap();
+        let bytes = output.map_readable().unwrap();
+        let mut samples = Vec::new();
+        for component in 0..3 {
+            each_sample(&info, component, |at| samples.push(bytes[at]));
+        }
+        samples
     };
     assert_eq!(enhance(plain), enhance(padded));
 }
