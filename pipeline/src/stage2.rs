@@ -324,7 +324,7 @@ fn load_compact(model: &str, runtime: &Runtime) -> Result<Arc<CompactModel>> {
                 .to_owned()
         } else {
             format!(
-                "there is no such file; built in are {}. Other compact models are given by the path of their .safetensors                  file",
+                "there is no such file; built in are {}. Other compact models are given by the path of their .safetensors file",
                 names.join(" and ")
             )
         }));

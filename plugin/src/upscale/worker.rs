@@ -5,9 +5,10 @@
 //! model computes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
-use flashvideo::{EnhanceOptions, EnhanceStream, Error, Frame};
+use flashvideo::{EnhanceOptions, EnhanceStream, Enhancer, Error, Frame};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
@@ -33,8 +34,8 @@ pub(super) struct Worker {
     options: Option<EnhanceOptions>,
     /// Frames that the current way of working has to see beyond a frame.
     look_ahead: usize,
-    /// Function evaluations when nobody asks for a number of them.
-    default_steps: usize,
+    /// Of the stream.
+    model: Option<Arc<Enhancer>>,
     segment: Option<gst::Segment>,
     /// Title of the stream from upstream's tags.
     title: Option<String>,
@@ -57,7 +58,7 @@ impl Worker {
             stream: None,
             options: None,
             look_ahead: 0,
-            default_steps: 0,
+            model: None,
             segment: None,
             title: None,
             told_about_prompt: false,
@@ -121,6 +122,7 @@ impl Worker {
         if self.stream.take().is_some() {
             imp.stats().end_stream();
         }
+        self.model = None;
         self.options = None;
     }
 

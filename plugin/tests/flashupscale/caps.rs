@@ -209,3 +209,39 @@ fn upstream_is_told_that_any_strides_will_do() {
     assert_eq!((bytes, max), (16 * 12 * 3 / 2, 0));
     assert!(min > 1);
 }
+
+#[test]
+fn the_alignment_that_downstream_wants_is_kept() {
+    let mut rig = Rig::new(&[]);
+    let src = rig.element.static_pad("src").unwrap();
+    src.add_probe(
+        gst::PadProbeType::QUERY_DOWNSTREAM | gst::PadProbeType::PUSH,
+        |_, info| {
+            let Some(gst::PadProbeData::Query(query)) = &mut info.data else {
+                return gst::PadProbeReturn::Ok;
+            };
+            let gst::QueryViewMut::Allocation(query) = query.view_mut() else {
+                return gst::PadProbeReturn::Ok;
+            };
+            let mut alignment = gst::Structure::builder("video-meta");
+            for plane in 0..4 {
+                alignment = alignment.field(format!("stride-align{plane}"), 63u32);
+            }
+            for side in ["top", "bottom", "left", "right"] {
+                alignment = alignment.field(format!("padding-{side}"), 0u32);
+            }
+            query.add_allocation_meta::<gst_video::VideoMeta>(Some(&alignment.build()));
+            gst::PadProbeReturn::Handled
+        },
+    );
+    rig.harness.set_src_caps(caps(VideoFormat::I420, 9, 7));
+    rig.harness.push(i420(9, 7, 0)).unwrap();
+    let buffer = rig.finish().remove(0);
+    let meta = buffer.meta::<gst_video::VideoMeta>().unwrap();
+    assert_eq!((meta.width(), meta.height()), (36, 28));
+    assert!(
+        meta.stride().iter().all(|stride| stride % 64 == 0),
+        "{:?}",
+        meta.stride()
+    );
+}

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Properties at work.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use gst::prelude::*;
 use gst_video::VideoInfo;
 
-use crate::rig::{FRAME, Rig, caps, i420};
+use crate::rig::{FRAME, Rig, caps, i420, init};
 
 fn bytes(buffer: &gst::Buffer) -> Vec<u8> {
     buffer.map_readable().unwrap().to_vec()
@@ -124,6 +127,42 @@ fn a_prompt_is_no_obstacle_for_models_that_do_not_read() {
     let mut rig = Rig::with_size(8, 8, &[("prompt", "a harbour at night")]);
     rig.harness.push(i420(8, 8, 0)).unwrap();
     assert_eq!(rig.finish().len(), 1);
+}
+
+#[test]
+fn the_prompt_is_the_streams_title_and_ignored_once() {
+    init();
+    gst::log::set_threshold_for_name("flashupscale", gst::DebugLevel::Info);
+    let mut rig = Rig::with_size(8, 8, &[]);
+    let lines = Arc::new(AtomicUsize::new(0));
+    let log = gst::log::add_log_function({
+        let lines = lines.clone();
+        let element = rig.element.downgrade();
+        move |_, level, _, _, _, object, message| {
+            let ours = element
+                .upgrade()
+                .zip(object)
+                .is_some_and(|(element, object)| object.as_ptr() == element.as_ptr().cast());
+            let text = message.get().unwrap_or_default();
+            if ours && level == gst::DebugLevel::Info && text.contains("does not read text") {
+                lines.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    rig.harness.push(i420(8, 8, 0)).unwrap();
+    rig.harness.push(i420(8, 8, 1)).unwrap();
+    rig.harness.pull().unwrap();
+    assert_eq!(lines.load(Ordering::SeqCst), 0);
+    let mut tags = gst::TagList::new();
+    tags.make_mut()
+        .add::<gst::tags::Title>(&"a harbour at night", gst::TagMergeMode::Append);
+    assert!(rig.harness.push_event(gst::event::Tag::new(tags)));
+    for index in 2..6 {
+        rig.harness.push(i420(8, 8, index)).unwrap();
+    }
+    assert_eq!(rig.finish().len(), 5);
+    assert_eq!(lines.load(Ordering::SeqCst), 1);
+    gst::log::remove_log_function(log);
 }
 
 #[test]

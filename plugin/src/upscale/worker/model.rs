@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The worker and its model: streams, settings, and how long a frame takes.
 
-use flashvideo::{EnhanceStream, Error, Frame, Size, plain_resize};
+use flashvideo::{EnhanceOptions, EnhanceStream, Error, Frame, Size, plain_resize};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
@@ -85,23 +85,60 @@ impl Worker {
             .as_ref()
             .ok_or(gst::FlowError::NotNegotiated)?;
         let options = settings.options(negotiated.output_size, self.title.as_deref());
-        if let Some(stream) = &mut self.stream {
-            if self.options.as_ref() != Some(&options) {
-                // What is not possible now does not end the stream; it goes on as before.
-                if let Err(error) = stream.set_options(options.clone()) {
-                    gst::element_imp_warning!(
-                        imp,
-                        gst::ResourceError::Settings,
-                        ("the old settings stay: {error}")
-                    );
-                }
-                self.options = Some(options);
-            }
+        if self.options.as_ref() == Some(&options) {
             return Ok(());
         }
+        if let Some(stream) = &mut self.stream {
+            // What is not possible now does not end the stream; it goes on as before.
+            if let Err(error) = stream.set_options(options.clone()) {
+                gst::element_imp_warning!(
+                    imp,
+                    gst::ResourceError::Settings,
+                    ("the old settings stay: {error}")
+                );
+            }
+        } else {
+            self.begin_stream(imp, run, settings, &options)?;
+        }
+        self.tell_about_prompt(imp, &options);
+        self.options = Some(options);
+        Ok(())
+    }
+
+    fn begin_stream(
+        &mut self,
+        imp: &FlashUpscale,
+        run: &Run,
+        settings: &Settings,
+        options: &EnhanceOptions,
+    ) -> Result<(), Failure> {
         let model = imp.wait_for_model(&settings.request()?, run)?;
-        if !options.prompt.is_empty() && !model.reads_text() && !self.told_about_prompt {
-            self.told_about_prompt = true;
+        let negotiated = self
+            .negotiated
+            .as_ref()
+            .ok_or(gst::FlowError::NotNegotiated)?;
+        let info = &negotiated.input_info;
+        self.stream = Some(EnhanceStream::new(
+            model.clone(),
+            negotiated.format,
+            Size::new(info.width() as usize, info.height() as usize),
+            options.clone(),
+            imp.progress(run.cancel().clone()),
+        )?);
+        imp.stats().begin_stream(model.name());
+        self.look_ahead = model.look_ahead();
+        self.model = Some(model);
+        self.update_latency(imp);
+        Ok(())
+    }
+
+    /// One line for a whole stream, not one for each frame.
+    fn tell_about_prompt(&mut self, imp: &FlashUpscale, options: &EnhanceOptions) {
+        if let Some(model) = &self.model
+            && !options.prompt.is_empty()
+            && !model.reads_text()
+            && !std::mem::replace(&mut self.told_about_prompt, true)
+        {
             gst::info!(
                 CAT,
                 imp = imp,
@@ -109,27 +146,13 @@ impl Worker {
                 model.name()
             );
         }
-        let info = &negotiated.input_info;
-        self.look_ahead = model.look_ahead();
-        self.default_steps = model.default_steps();
-        imp.stats().begin_stream(model.name());
-        self.stream = Some(EnhanceStream::new(
-            model,
-            negotiated.format,
-            Size::new(info.width() as usize, info.height() as usize),
-            options.clone(),
-            imp.progress(run.cancel().clone()),
-        )?);
-        self.options = Some(options);
-        self.update_latency(imp);
-        Ok(())
     }
 
     /// Function evaluations per window with the current options.
     pub(super) fn steps(&self) -> usize {
         match &self.options {
             Some(options) if options.steps > 0 => options.steps,
-            _ => self.default_steps,
+            _ => self.model.as_ref().map_or(0, |model| model.default_steps()),
         }
     }
 
