@@ -4,43 +4,19 @@ use std::path::Path;
 
 use candle_core::{DType, Tensor};
 
-use crate::checkpoint::{LoraMode, ModelFolder, Weights};
 use crate::clip::{Frame, FrameFormat, Samples, Size};
 use crate::dit::{Times, Transformer};
 use crate::error::{Error, Result};
 use crate::guidance::DynamicGuidance;
 use crate::noise::{NoiseSource, Use};
 use crate::progress::{Event, Progress};
-use crate::released::parts::Part;
-use crate::runtime::Runtime;
+pub use crate::released::parts::Placement;
+use crate::released::parts::{Parts, Stage};
 use crate::solver_dpmpp::{self, SdeSchedule, SdeStep};
-use crate::text::{TOKENS, TextEncoder};
 use crate::vae::{Vae, to_bytes_range};
 
 /// What latents of Stage I are multiplied by.
 pub const LATENT_SCALE: f64 = 0.7;
-
-/// Where each part of a model runs.
-#[derive(Clone, Debug)]
-pub struct Placement {
-    /// The text encoder.
-    pub text: Runtime,
-    /// The diffusion transformer.
-    pub dit: Runtime,
-    /// The VAE.
-    pub vae: Runtime,
-}
-
-impl From<Runtime> for Placement {
-    /// All parts in one place.
-    fn from(runtime: Runtime) -> Self {
-        Self {
-            text: runtime.clone(),
-            dit: runtime.clone(),
-            vae: runtime,
-        }
-    }
-}
 
 /// Settings of one generation.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,11 +51,7 @@ impl Default for GenerateOptions {
 /// A text-to-video model. Parts are loaded when they are first needed.
 #[derive(Debug)]
 pub struct Generator {
-    folder: ModelFolder,
-    text: TextEncoder,
-    dit: Part<Transformer>,
-    vae: Part<Vae>,
-    frugal: bool,
+    parts: Parts,
 }
 
 impl Generator {
@@ -91,28 +63,14 @@ impl Generator {
     /// # Errors
     /// [`Error::ModelNotFound`], or [`Error::Checkpoint`] when a part is absent.
     pub fn open(path: impl AsRef<Path>, placement: &Placement, frugal: bool) -> Result<Self> {
-        let folder = ModelFolder::open(path)?;
-        let text = TextEncoder::open(&folder, &placement.text, TOKENS)?;
         Ok(Self {
-            dit: Part::new(
-                folder.stage1.as_deref().unwrap_or(&folder.path),
-                &placement.dit,
-            ),
-            vae: Part::new(
-                folder.vae.as_deref().unwrap_or(&folder.path),
-                &placement.vae,
-            ),
-            text,
-            folder,
-            frugal,
+            parts: Parts::open(path, Stage::One, placement, frugal)?,
         })
     }
 
     /// Drops all parts; they are read again when they are needed.
     pub fn unload(&self) {
-        self.text.unload();
-        self.dit.unload();
-        self.vae.unload();
+        self.parts.unload();
     }
 
     /// Makes a clip: frames `[frames, height, width, 3]` in 0..=255, float32.
@@ -128,55 +86,21 @@ impl Generator {
             step: "text",
             total: None,
         });
-        let context = self.text.features(&options.prompt, progress)?;
+        let context = self.parts.features(&options.prompt, progress)?;
         progress.emit(Event::Finished { step: "text" });
-        if self.frugal {
-            self.text.unload();
-        }
-        let runtime = self.dit.runtime().clone();
-        let latent = runtime.install(|| {
-            let dit = self.dit.get(|| self.load_dit(progress))?;
+        let latent = self.parts.dit.runtime().install(|| {
+            let dit = self.parts.dit(progress)?;
             let source = NoiseSource::new(options.seed);
             let start = source.latent(Use::Start, 0, shape, dit.device())?;
             let noise =
                 |step: &SdeStep| source.latent(Use::Step(step.index), 0, shape, dit.device());
             sample(&dit, &schedule, &context, start, noise, progress)
         })?;
-        if self.frugal {
-            self.dit.unload();
-        }
-        let runtime = self.vae.runtime().clone();
-        let frames = runtime.install(|| {
-            decode(
-                &*self.vae.get(|| self.load_vae(progress))?,
-                &latent,
-                progress,
-            )
-        })?;
-        if self.frugal {
-            self.vae.unload();
-        }
+        self.parts.finished(&self.parts.dit);
+        let vae = self.parts.vae.runtime();
+        let frames = vae.install(|| decode(&*self.parts.vae(progress)?, &latent, progress))?;
+        self.parts.finished(&self.parts.vae);
         Ok(frames)
-    }
-
-    fn load_dit(&self, progress: &Progress) -> Result<Transformer> {
-        let runtime = self.dit.runtime();
-        let weights = Weights::new(
-            self.folder.open_stage1()?,
-            runtime.device(),
-            runtime.dtype(),
-        );
-        Transformer::load(
-            &weights
-                .with_lora(LoraMode::Merge, 1.0)
-                .with_progress(progress),
-        )
-    }
-
-    fn load_vae(&self, progress: &Progress) -> Result<Vae> {
-        let runtime = self.vae.runtime();
-        let weights = Weights::new(self.folder.open_vae()?, runtime.device(), runtime.dtype());
-        Vae::load(&weights.with_progress(progress))
     }
 }
 

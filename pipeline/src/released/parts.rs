@@ -4,9 +4,138 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use candle_core::Tensor;
+
+use crate::checkpoint::{Checkpoint, ModelFolder, Weights};
+use crate::dit::Transformer;
 use crate::error::Result;
+use crate::progress::Progress;
 use crate::registry::{self, Source};
 use crate::runtime::Runtime;
+use crate::text::{TOKENS, TextEncoder};
+use crate::vae::Vae;
+
+/// Where each part of a model runs.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// The text encoder.
+    pub text: Runtime,
+    /// The diffusion transformer.
+    pub dit: Runtime,
+    /// The VAE.
+    pub vae: Runtime,
+}
+
+impl From<Runtime> for Placement {
+    /// All parts in one place.
+    fn from(runtime: Runtime) -> Self {
+        Self {
+            text: runtime.clone(),
+            dit: runtime.clone(),
+            vae: runtime,
+        }
+    }
+}
+
+/// Which of a model folder's transformers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stage {
+    /// Text to clip.
+    One,
+    /// Clip to larger clip.
+    Two,
+}
+
+/// What a stage of a released model consists of. Parts are loaded when they are first needed.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub folder: ModelFolder,
+    pub text: TextEncoder,
+    pub dit: Part<Transformer>,
+    pub vae: Part<Vae>,
+    stage: Stage,
+    /// Whether each part is dropped as soon as the next one is needed.
+    frugal: bool,
+}
+
+impl Parts {
+    /// The parts of `stage` in the folder at `path`. Only the tokenizer is read now.
+    pub fn open(
+        path: impl AsRef<Path>,
+        stage: Stage,
+        placement: &Placement,
+        frugal: bool,
+    ) -> Result<Self> {
+        let folder = ModelFolder::open(path)?;
+        let text = TextEncoder::open(&folder, &placement.text, TOKENS)?;
+        let dit = match stage {
+            Stage::One => &folder.stage1,
+            Stage::Two => &folder.stage2,
+        };
+        Ok(Self {
+            dit: Part::new(dit.as_deref().unwrap_or(&folder.path), &placement.dit),
+            vae: Part::new(
+                folder.vae.as_deref().unwrap_or(&folder.path),
+                &placement.vae,
+            ),
+            text,
+            folder,
+            stage,
+            frugal,
+        })
+    }
+
+    /// Drops all parts; they are read again when they are needed.
+    pub fn unload(&self) {
+        self.text.unload();
+        self.dit.unload();
+        self.vae.unload();
+    }
+
+    /// The features of `prompt`; the encoder's turn is then over.
+    pub fn features(&self, prompt: &str, progress: &Progress) -> Result<Tensor> {
+        let features = self.text.features(prompt, progress)?;
+        if self.frugal {
+            self.text.unload();
+        }
+        Ok(features)
+    }
+
+    /// The end of a part's turn.
+    pub fn finished<T: Send + Sync + 'static>(&self, part: &Part<T>) {
+        if self.frugal {
+            part.unload();
+        }
+    }
+
+    /// The VAE.
+    pub fn vae(&self, progress: &Progress) -> Result<Arc<Vae>> {
+        self.vae.get(|| {
+            let weights = weights(self.folder.open_vae()?, self.vae.runtime());
+            Vae::load(&weights.with_progress(progress))
+        })
+    }
+
+    /// The transformer's file.
+    pub fn open_dit(&self) -> Result<Checkpoint> {
+        match self.stage {
+            Stage::One => self.folder.open_stage1(),
+            Stage::Two => self.folder.open_stage2(),
+        }
+    }
+
+    /// The transformer, with its adapters merged if it has any.
+    pub fn dit(&self, progress: &Progress) -> Result<Arc<Transformer>> {
+        self.dit.get(|| {
+            let weights = weights(self.open_dit()?, self.dit.runtime());
+            Transformer::load(&weights.with_progress(progress))
+        })
+    }
+}
+
+fn weights(checkpoint: Checkpoint, runtime: &Runtime) -> Weights {
+    Weights::new(checkpoint, runtime.device(), runtime.dtype())
+}
 
 /// A part of a model from one file on one device in one number type.
 pub struct Part<T> {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use candle_core::{D, DType, Device, Tensor};
 
 use super::flow::{FlowOptions, GuidedField};
-use super::parts::Part;
+use super::parts::{Parts, Placement, Stage};
 use super::resize;
-use crate::checkpoint::{ModelFolder, Weights};
+use crate::checkpoint::Weights;
 use crate::clip::Size;
 use crate::dit::{DitConfig, Transformer};
 use crate::error::{Error, Result};
@@ -16,8 +16,7 @@ use crate::noise::{NoiseSource, Use};
 use crate::progress::Progress;
 use crate::runtime::Runtime;
 use crate::solver::{self, FlowTime};
-use crate::stage1::Placement;
-use crate::text::{TOKENS, TextEncoder};
+use crate::text::TOKENS;
 use crate::vae::{TILE_OVERLAP, Vae, VaeConfig, sample_posterior, to_bytes_range};
 
 /// What latents of Stage II are multiplied by.
@@ -47,11 +46,7 @@ pub struct ReleasedOptions {
 /// The released enhancement model. Parts are loaded when they are first needed.
 #[derive(Debug)]
 pub struct ReleasedEnhancer {
-    folder: ModelFolder,
-    text: TextEncoder,
-    dit: Part<Transformer>,
-    vae: Part<Vae>,
-    frugal: bool,
+    parts: Parts,
 }
 
 impl ReleasedEnhancer {
@@ -62,28 +57,14 @@ impl ReleasedEnhancer {
     /// # Errors
     /// [`Error::ModelNotFound`], or [`Error::Checkpoint`] when a part is absent.
     pub fn open(path: impl AsRef<Path>, placement: &Placement, frugal: bool) -> Result<Self> {
-        let folder = ModelFolder::open(path)?;
-        let text = TextEncoder::open(&folder, &placement.text, TOKENS)?;
         Ok(Self {
-            dit: Part::new(
-                folder.stage2.as_deref().unwrap_or(&folder.path),
-                &placement.dit,
-            ),
-            vae: Part::new(
-                folder.vae.as_deref().unwrap_or(&folder.path),
-                &placement.vae,
-            ),
-            text,
-            folder,
-            frugal,
+            parts: Parts::open(path, Stage::Two, placement, frugal)?,
         })
     }
 
     /// Drops all parts; they are read again when they are needed.
     pub fn unload(&self) {
-        self.text.unload();
-        self.dit.unload();
-        self.vae.unload();
+        self.parts.unload();
     }
 
     /// Enhances a whole clip, frames `[frames, height, width, 3]` in 0..=255, to frames of `options.size`, float32.
@@ -102,14 +83,11 @@ impl ReleasedEnhancer {
     ) -> Result<Tensor> {
         let (count, ..) = frames.dims4()?;
         let (latent, _) = self.latent(frames, options, Carry::default(), progress)?;
-        let vae_runtime = self.vae.runtime().clone();
-        let enhanced = vae_runtime.install(|| {
+        let enhanced = self.parts.vae.runtime().install(|| {
             let vae = self.vae(progress)?;
             decode(&vae, &latent, options.decode_tiles, progress)
         })?;
-        if self.frugal {
-            self.vae.unload();
-        }
+        self.parts.finished(&self.parts.vae);
         crop(&enhanced, count, options.size)
     }
 
@@ -141,29 +119,22 @@ impl ReleasedEnhancer {
         })?;
 
         let prompt = format!("{MOTION}{}", options.prompt);
-        let context = self.text.features(&prompt, progress)?;
-        if self.frugal {
-            self.text.unload();
-        }
+        let context = self.parts.features(&prompt, progress)?;
         let source = NoiseSource::new(options.seed);
         let noise = |what, latent: &Tensor| -> Result<Tensor> {
             let (_, t, c, h, w) = latent.dims5()?;
             source.latent(what, carry.first, (t, c, h, w), latent.device())
         };
-        let vae_runtime = self.vae.runtime().clone();
-        let reference = vae_runtime.install(|| {
+        let reference = self.parts.vae.runtime().install(|| {
             let moments = self.vae(progress)?.encode(&clip, progress)?;
             let mean = moments.narrow(1, 0, moments.dim(1)? / 2)?.transpose(1, 2)?;
             let noise = noise(Use::Posterior, &mean)?.transpose(1, 2)?;
             reference_latent(&moments, &noise)
         })?;
-        if self.frugal {
-            self.vae.unload();
-        }
-        let dit_runtime = self.dit.runtime().clone();
+        self.parts.finished(&self.parts.vae);
         let mut states = Vec::with_capacity(options.flow.steps);
-        let latent = dit_runtime.install(|| {
-            let dit = self.dit.get(|| self.load_dit(progress))?;
+        let latent = self.parts.dit.runtime().install(|| {
+            let dit = self.parts.dit(progress)?;
             let reference = reference.to_device(dit.device())?;
             let noise = noise(Use::Flow, &reference)?;
             let each = |at: FlowTime, x: Tensor| {
@@ -183,9 +154,7 @@ impl ReleasedEnhancer {
                 each,
             )
         })?;
-        if self.frugal {
-            self.dit.unload();
-        }
+        self.parts.finished(&self.parts.dit);
         Ok((latent, states))
     }
 
@@ -194,7 +163,7 @@ impl ReleasedEnhancer {
     /// # Errors
     /// [`Error::Checkpoint`] when one does not load, [`Error::Cancelled`].
     pub fn preload(&self, progress: &Progress) -> Result<()> {
-        self.dit.get(|| self.load_dit(progress))?;
+        self.parts.dit(progress)?;
         self.vae(progress)?;
         Ok(())
     }
@@ -205,8 +174,12 @@ impl ReleasedEnhancer {
     /// [`Error::Checkpoint`] when a part is absent or damaged.
     pub fn memory_needed(&self, frames: usize, size: Size) -> Result<u64> {
         let cpu = &Device::Cpu;
-        let dit = DitConfig::infer(&Weights::new(self.folder.open_stage2()?, cpu, DType::F32))?;
-        let vae = VaeConfig::infer(&Weights::new(self.folder.open_vae()?, cpu, DType::F32))?;
+        let dit = DitConfig::infer(&Weights::new(self.parts.open_dit()?, cpu, DType::F32))?;
+        let vae = VaeConfig::infer(&Weights::new(
+            self.parts.folder.open_vae()?,
+            cpu,
+            DType::F32,
+        ))?;
         let side = |side: usize| side.next_multiple_of(MULTIPLE) as u64;
         let pixels = side(size.width) * side(size.height);
         let tokens = TOKENS as u64
@@ -223,28 +196,12 @@ impl ReleasedEnhancer {
 
     /// Where the VAE runs.
     pub(crate) fn vae_runtime(&self) -> &Runtime {
-        self.vae.runtime()
+        self.parts.vae.runtime()
     }
 
     /// The VAE.
     pub(crate) fn vae(&self, progress: &Progress) -> Result<Arc<Vae>> {
-        self.vae.get(|| self.load_vae(progress))
-    }
-
-    fn load_dit(&self, progress: &Progress) -> Result<Transformer> {
-        let runtime = self.dit.runtime();
-        let weights = Weights::new(
-            self.folder.open_stage2()?,
-            runtime.device(),
-            runtime.dtype(),
-        );
-        Transformer::load(&weights.with_progress(progress))
-    }
-
-    fn load_vae(&self, progress: &Progress) -> Result<Vae> {
-        let runtime = self.vae.runtime();
-        let weights = Weights::new(self.folder.open_vae()?, runtime.device(), runtime.dtype());
-        Vae::load(&weights.with_progress(progress))
+        self.parts.vae(progress)
     }
 }
 
