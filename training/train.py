@@ -19,6 +19,7 @@ import export
 import losses
 import model
 import optim
+import runs
 
 
 def psnr(a, b):
@@ -107,13 +108,20 @@ def main():
     averaged = model.Compact(**net.config).to(memory_format=torch.channels_last)
 
     def save():
-        state = dict(net=net.state_dict(), average=average, optimizers=[o.state_dict() for o in optimizers])
-        state.update(spent=spent, step=step, log=log, config=net.config, args=vars(args))
-        torch.save(state, state_path + ".new")
-        os.replace(state_path + ".new", state_path)
+        runs.save(
+            state_path,
+            net=net.state_dict(),
+            average=average,
+            optimizers=[o.state_dict() for o in optimizers],
+            spent=spent,
+            step=step,
+            log=log,
+            config=net.config,
+            args=vars(args),
+        )
 
     print(f"{sum(p.numel() for p in net.parameters())} parameters, {net.macs_per_pixel()} MAC per pixel", flush=True)
-    last, saved, validated, running = time.time(), spent, spent, 0.0
+    last, saved, validated, running = time.time(), spent, spent, None
     while spent < args.seconds:
         progress = spent / args.seconds
         factor = min(1.0, (step + 1) / 100) * max(0.01, 1 - progress**1.5)
@@ -134,11 +142,8 @@ def main():
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         for o in optimizers:
             o.step()
-        decay = min(0.998, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for key, value in net.state_dict().items():
-                average[key].lerp_(value, 1 - decay)
-        running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
+        runs.blend(average, net, step, 0.998)
+        running = runs.smoothed(running, loss.item())
         step += 1
         now = time.time()
         spent += now - last

@@ -19,6 +19,7 @@ import data
 import export
 import losses
 import model
+import runs
 import train
 
 
@@ -80,7 +81,7 @@ def main():
     texture = losses.TextureEnergy()
     averaged = model.Compact(**config).to(memory_format=torch.channels_last)
 
-    last, saved, validated, running = time.time(), spent, spent, 0.0
+    last, saved, validated, running = time.time(), spent, spent, None
     while spent < args.seconds:
         factor = min(1.0, (step + 1) / 50) * max(0.02, 1 - (spent / args.seconds) ** 1.5)
         for group in optimizer.param_groups:
@@ -104,11 +105,8 @@ def main():
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
-        decay = min(0.995, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for key, value in net.state_dict().items():
-                average[key].lerp_(value, 1 - decay)
-        running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
+        runs.blend(average, net, step, 0.995)
+        running = runs.smoothed(running, loss.item())
         step += 1
         now = time.time()
         spent += now - last
@@ -120,10 +118,17 @@ def main():
             print(json.dumps(log[-1]), flush=True)
             validated, last = spent, time.time()
         if spent - saved > 120 or spent >= args.seconds:
-            state = dict(net=net.state_dict(), average=average, optimizer=optimizer.state_dict())
-            state.update(spent=spent, step=step, log=log, config=config, args=vars(args))
-            torch.save(state, state_path + ".new")
-            os.replace(state_path + ".new", state_path)
+            runs.save(
+                state_path,
+                net=net.state_dict(),
+                average=average,
+                optimizer=optimizer.state_dict(),
+                spent=spent,
+                step=step,
+                log=log,
+                config=config,
+                args=vars(args),
+            )
             saved = spent
 
 
