@@ -347,12 +347,7 @@ fn bytes(tensor: &Tensor, stored: Stored) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn golden(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../tests/golden")
-            .join(name)
-    }
+    use crate::golden;
 
     fn difference(a: &Tensor, b: &Tensor) -> f32 {
         let d = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();

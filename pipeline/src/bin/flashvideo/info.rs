@@ -265,13 +265,8 @@ fn grouped(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden;
     use candle_core::{DType, Device, Tensor};
-
-    fn golden(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../tests/golden")
-            .join(name)
-    }
 
     #[test]
     fn kinds_of_the_release() {

@@ -44,3 +44,11 @@ fn main() -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+/// A file of the golden set that the tests use.
+#[cfg(test)]
+fn golden(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/golden")
+        .join(name)
+}

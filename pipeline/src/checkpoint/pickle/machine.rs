@@ -147,10 +147,7 @@ impl<'a> Machine<'a> {
             }
             // PUT, BINPUT, LONG_BINPUT, MEMOIZE
             b'p' => {
-                let line = self.line()?;
-                let index = line
-                    .parse()
-                    .map_err(|_| format!("\"{line}\" is no memo index"))?;
+                let index = self.memo_index()?;
                 self.memoize(index)?;
             }
             b'q' => {
@@ -167,10 +164,7 @@ impl<'a> Machine<'a> {
             }
             // GET, BINGET, LONG_BINGET
             b'g' => {
-                let line = self.line()?;
-                let index = line
-                    .parse()
-                    .map_err(|_| format!("\"{line}\" is no memo index"))?;
+                let index = self.memo_index()?;
                 self.recall(index)?;
             }
             b'h' => {
@@ -265,6 +259,13 @@ impl<'a> Machine<'a> {
         let line = self.take(length + 1)?;
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         String::from_utf8(line.to_vec()).map_err(|_| "a line is not text".to_owned())
+    }
+
+    /// The index of a memo that is written out as a line.
+    fn memo_index(&mut self) -> Step<u32> {
+        let line = self.line()?;
+        line.parse()
+            .map_err(|_| format!("\"{line}\" is no memo index"))
     }
 
     fn text<const N: usize>(&mut self) -> Step {
