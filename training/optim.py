@@ -5,17 +5,20 @@ import torch
 
 @torch.no_grad()
 def orthogonalise(update, rounds=5):
-    """Newton-Schulz iteration towards the nearest semi-orthogonal matrix of [rows, cols]."""
+    """Newton-Schulz iteration towards the nearest semi-orthogonal matrix of [rows, cols].
+
+    In bfloat16: the result is only a direction, and five rounds leave its singular values between 0.7 and 1.2 anyway.
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = update.flatten(1)
+    x = update.flatten(1).bfloat16()
     turned = x.shape[0] > x.shape[1]
     x = x.T if turned else x
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).contiguous()
     for _ in range(rounds):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        gram = x @ x.T.contiguous()
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     x = x.T if turned else x
-    return x.reshape(update.shape)
+    return x.reshape(update.shape).to(update.dtype)
 
 
 class Muon(torch.optim.Optimizer):

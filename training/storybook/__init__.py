@@ -1,0 +1,1 @@
+"""Training of the built-in text-to-video model on a drawn storybook world."""
