@@ -34,13 +34,42 @@ impl LumaPlane {
         Self { size, data }
     }
 
-    /// Some rows as a plane of their own.
-    pub(super) fn crop(&self, rows: Range<usize>) -> Self {
+    /// Some rows as a plane of their own, continued beyond its edges by copies of the outermost pixels.
+    pub(super) fn framed(&self, rows: Range<usize>, margins: Margins) -> Self {
         let width = self.size.width;
-        Self {
-            size: Size::new(width, rows.len()),
-            data: self.data[rows.start * width..rows.end * width].to_vec(),
+        let size = margins.around(Size::new(width, rows.len()));
+        let mut data = Vec::with_capacity(size.pixels());
+        let above = std::iter::repeat_n(rows.start, margins.top);
+        let below = std::iter::repeat_n(rows.end.saturating_sub(1), margins.bottom);
+        for row in above.chain(rows).chain(below) {
+            let row = &self.data[row * width..][..width];
+            let (Some(first), Some(last)) = (row.first(), row.last()) else {
+                continue;
+            };
+            data.extend(std::iter::repeat_n(*first, margins.sides));
+            data.extend_from_slice(row);
+            data.extend(std::iter::repeat_n(*last, margins.sides));
         }
+        Self { size, data }
+    }
+}
+
+/// Pixels by which a picture is continued beyond its edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Margins {
+    pub top: usize,
+    pub bottom: usize,
+    /// On the left and on the right.
+    pub sides: usize,
+}
+
+impl Margins {
+    /// The size of a picture of `size` with these margins.
+    pub fn around(&self, size: Size) -> Size {
+        Size::new(
+            size.width + 2 * self.sides,
+            self.top + size.height + self.bottom,
+        )
     }
 }
 
@@ -127,6 +156,24 @@ mod tests {
             assert!((luma(format, low) - black).abs() < 1e-5, "{format:?}");
             assert!((luma(format, high) - white).abs() < 1e-5, "{format:?}");
         }
+    }
+
+    #[test]
+    fn margins_repeat_the_edges() {
+        let plane = LumaPlane {
+            size: Size::new(2, 3),
+            data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        };
+        let margins = Margins {
+            top: 0,
+            bottom: 2,
+            sides: 1,
+        };
+        let framed = plane.framed(1..3, margins);
+        assert_eq!(framed.size, Size::new(4, 4));
+        let rows: Vec<&[f32]> = framed.data.chunks(4).collect();
+        let last: &[f32] = &[5.0, 5.0, 6.0, 6.0];
+        assert_eq!(rows, [&[3.0, 3.0, 4.0, 4.0][..], last, last, last]);
     }
 
     #[test]

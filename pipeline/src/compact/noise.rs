@@ -7,17 +7,19 @@ use rayon::prelude::*;
 
 use crate::kernels::s2d::LATENT;
 
-/// Adds `sigma` times standard normal noise to a latent `[rows, width, 16]` whose first row is row `first` of its grid.
+/// Adds `sigma` times standard normal noise to a latent `[rows, width, 16]` whose first row is row `first` of its
+/// picture; rows above the picture are negative.
 ///
 /// Row y of the noise of a seed is ChaCha8 stream y of that seed: every frame gets the same noise, whatever the number
 /// of threads and however the picture is cut into strips.
-pub fn add_noise(latent: &mut [f32], width: usize, first: usize, sigma: f32, seed: u64) {
+pub fn add_noise(latent: &mut [f32], width: usize, first: i64, sigma: f32, seed: u64) {
     latent
         .par_chunks_exact_mut(width * LATENT)
         .enumerate()
         .for_each(|(index, row)| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            rng.set_stream((first + index) as u64);
+            // A negative row takes a stream from the far end.
+            rng.set_stream(first.wrapping_add_unsigned(index as u64).cast_unsigned());
             for value in row {
                 let noise: f32 = StandardNormal.sample(&mut rng);
                 *value += sigma * noise;
@@ -29,7 +31,7 @@ pub fn add_noise(latent: &mut [f32], width: usize, first: usize, sigma: f32, see
 mod tests {
     use super::*;
 
-    fn noise(rows: usize, first: usize, seed: u64) -> Vec<f32> {
+    fn noise(rows: usize, first: i64, seed: u64) -> Vec<f32> {
         let mut latent = vec![0.0; rows * 8 * LATENT];
         add_noise(&mut latent, 8, first, 0.5, seed);
         latent
@@ -52,6 +54,7 @@ mod tests {
     fn part_equals_whole() {
         let row = 8 * LATENT;
         assert_eq!(noise(4, 9, 3), noise(40, 0, 3)[9 * row..13 * row]);
+        assert_eq!(noise(4, 0, 3), noise(6, -2, 3)[2 * row..]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::CompactModel;
+use super::enlarge::MARGIN;
 use crate::clip::{FrameFormat, Planes, Size};
 use crate::kernels::reference;
 use crate::kernels::s2d::{FACTOR, LATENT};
@@ -102,6 +103,7 @@ impl StripPlan {
         let grids: Vec<Size> = (0..passes)
             .map(|pass| FACTOR.pow(pass as u32))
             .map(|factor| Size::new(input.width * factor, rows * factor))
+            .map(|size| Size::new(size.width + 2 * MARGIN, size.height + 2 * MARGIN))
             .collect();
         let band_rows: Vec<usize> = grids
             .iter()

@@ -94,18 +94,41 @@ impl Scale {
     }
 }
 
-/// The large picture `[4h, 4w]` of a latent `[h, w, 16]`, `each` applied to every value.
+/// Which columns of a latent's grid make the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Columns {
+    /// Columns of the grid.
+    pub grid: usize,
+    /// The first one of the picture.
+    pub first: usize,
+    /// How many the picture has.
+    pub count: usize,
+}
+
+impl From<usize> for Columns {
+    /// All columns of a grid of this width.
+    fn from(width: usize) -> Self {
+        Self {
+            grid: width,
+            first: 0,
+            count: width,
+        }
+    }
+}
+
+/// The large picture `[4h, 4 * count]` of a latent `[h, grid, 16]`, `each` applied to every value.
 fn depth_to_space<S: Send>(
     latent: &[f32],
-    width: usize,
+    columns: Columns,
     out: &mut [S],
     each: impl Fn(f32) -> S + Sync,
 ) {
-    let (row, large) = (width * LATENT, width * FACTOR);
+    let large = columns.count * FACTOR;
     latent
-        .par_chunks_exact(row)
+        .par_chunks_exact(columns.grid * LATENT)
         .zip(out.par_chunks_exact_mut(large * FACTOR))
         .for_each(|(latent, out)| {
+            let latent = &latent[columns.first * LATENT..][..columns.count * LATENT];
             for (line, out) in out.chunks_exact_mut(large).enumerate() {
                 for (out, block) in out
                     .chunks_exact_mut(FACTOR)
@@ -119,15 +142,21 @@ fn depth_to_space<S: Send>(
         });
 }
 
-/// The large picture of a latent `[h, w, 16]` as floats: `out` is `[4h, 4w]`.
-pub fn latent_to_plane(latent: &[f32], width: usize, out: &mut [f32]) {
-    depth_to_space(latent, width, out, |value| value);
+/// The large picture of some columns of a latent `[h, grid, 16]` as floats: `out` is `[4h, 4 * count]`.
+pub fn latent_to_plane(latent: &[f32], columns: impl Into<Columns>, out: &mut [f32]) {
+    depth_to_space(latent, columns.into(), out, |value| value);
 }
 
-/// The large picture of a latent `[h, w, 16]` as sample codes, rounded and clamped: `out` is `[4h, 4w]`.
-pub fn latent_to_codes<S: Code>(latent: &[f32], width: usize, scale: Scale, out: &mut [S]) {
+/// The large picture of some columns of a latent `[h, grid, 16]` as sample codes, rounded and clamped: `out` is
+/// `[4h, 4 * count]`.
+pub fn latent_to_codes<S: Code>(
+    latent: &[f32],
+    columns: impl Into<Columns>,
+    scale: Scale,
+    out: &mut [S],
+) {
     let (gain, offset) = scale.inverse();
-    depth_to_space(latent, width, out, |value| {
+    depth_to_space(latent, columns.into(), out, |value| {
         S::from_f32(value * gain + offset, scale.max)
     });
 }
@@ -167,6 +196,23 @@ mod tests {
         let mut back = vec![0.0; 32];
         plane_to_latent(&plane, 2, &mut back);
         assert_eq!(back, latent);
+    }
+
+    #[test]
+    fn columns_are_cut_out() {
+        let latent: Vec<f32> = (0..2 * 5 * 16).map(|v| v as f32).collect();
+        let mut whole = vec![0.0; latent.len()];
+        latent_to_plane(&latent, 5, &mut whole);
+        let columns = Columns {
+            grid: 5,
+            first: 1,
+            count: 3,
+        };
+        let mut part = vec![0.0; 2 * 3 * 16];
+        latent_to_plane(&latent, columns, &mut part);
+        for (whole, part) in whole.chunks(20).zip(part.chunks(12)) {
+            assert_eq!(whole[4..16], *part);
+        }
     }
 
     #[test]
