@@ -127,7 +127,9 @@ class Element:
 
     def __call__(self, source, width, height, count, target):
         w, h = width // FACTOR, height // FACTOR
-        parse = f"rawvideoparse format=i420 width={w} height={h} framerate=25/1"
+        # ffmpeg packs rows; GStreamer would expect those of the chroma planes to be multiples of four bytes.
+        planes = f"plane-strides=<{w},{w // 2},{w // 2}> plane-offsets=<0,{w * h},{w * h * 5 // 4}>"
+        parse = f"rawvideoparse format=i420 width={w} height={h} framerate=25/1 {planes}"
         caps = f"video/x-raw,format=I420,width={width},height={height}"
         line = f"filesrc location={source} blocksize={w * h * 3 // 2} ! {parse} ! {self.description} ! {caps}"
         started = time.monotonic()

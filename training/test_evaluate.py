@@ -74,5 +74,23 @@ class Preparation(unittest.TestCase):
             self.assertIn("no clips", str(ended.exception))
 
 
+@unittest.skipUnless(shutil.which("gst-launch-1.0"), "no gst-launch-1.0")
+class Elements(unittest.TestCase):
+    def test_packed_rows_go_in_and_come_out(self):
+        # Chroma rows of 3 bytes, which GStreamer itself would fill up to 4.
+        w, h, count = 6, 10, 3
+        frames = np.arange(count * w * h * 3 // 2, dtype=np.uint32).astype(np.uint8)
+        with tempfile.TemporaryDirectory() as folder:
+            frames.tofile(f"{folder}/small.yuv")
+            enhance = evaluate.Element("videoscale method=nearest-neighbour")
+            enhance(f"{folder}/small.yuv", 4 * w, 4 * h, count, f"{folder}/large.yuv")
+            large = np.fromfile(f"{folder}/large.yuv", np.uint8).reshape(count, -1)
+        small = frames.reshape(count, -1)
+        luma = large[:, : 16 * w * h].reshape(count, 4 * h, 4 * w)
+        self.assertTrue((luma[:, ::4, ::4] == small[:, : w * h].reshape(count, h, w)).all())
+        blue = large[:, 16 * w * h : 20 * w * h].reshape(count, 2 * h, 2 * w)
+        self.assertTrue((blue[:, ::4, ::4] == small[:, w * h : w * h * 5 // 4].reshape(count, h // 2, w // 2)).all())
+
+
 if __name__ == "__main__":
     unittest.main()
