@@ -55,6 +55,47 @@ fn release_files_have_all_keys() {
     }
 }
 
+/// `tests/data/legacy.pt` is from `torch.save(.., _use_new_zipfile_serialization=False)`, as PyTorch before 1.6 wrote
+/// its files: `{'module': {..}, 'step': 7}`, where the first two tensors are views of one storage.
+#[test]
+fn files_from_before_torch_1_6() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/legacy.pt");
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let values = |name: &str| {
+        let name = format!("model.diffusion_model.{name}");
+        let tensor = checkpoint.tensor(&name, &Device::Cpu, DType::F32).unwrap();
+        let shape = tensor.dims().to_vec();
+        (
+            shape,
+            tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+        )
+    };
+    assert_eq!(checkpoint.len(), 4);
+    let rows = (vec![2, 4], (4..12).map(|v| v as f32).collect());
+    assert_eq!(values("rows"), rows);
+    let turned = (0..12).map(|i| (i % 3 * 4 + i / 3) as f32).collect();
+    assert_eq!(values("turned"), (vec![4, 3], turned));
+    assert_eq!(values("half"), (vec![2], vec![0.5, -2.0]));
+    assert_eq!(values("brain"), (vec![2, 1], vec![1.5, -3.0]));
+    assert_eq!(
+        checkpoint.stored("model.diffusion_model.brain"),
+        Some(Stored::BF16)
+    );
+
+    // Cut off anywhere it is an error that names the file.
+    let whole = std::fs::read(&path).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let cut = folder.path().join("cut.pt");
+    for length in 0..whole.len() {
+        std::fs::write(&cut, &whole[..length]).unwrap();
+        let error = Checkpoint::open(&cut).err().map(|error| error.to_string());
+        assert!(
+            error.is_some_and(|error| error.contains("cut.pt")),
+            "cut to {length} bytes"
+        );
+    }
+}
+
 #[test]
 fn adapters_merge_to_the_reference() {
     let merged = Checkpoint::open(golden("stage1_merged_linears.safetensors")).unwrap();
