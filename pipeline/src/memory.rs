@@ -1,13 +1,22 @@
 //! How much memory the machine can still give.
 
-/// Bytes that can be taken without swapping, if the system tells: the kernel's estimate, or what is left of the
-/// control group's limit where that is less.
+/// Environment variable with a limit in MiB on what plans may count on, for machines that are shared. What is no
+/// number sets no limit.
+pub const LIMIT_VARIABLE: &str = "FLASHVIDEO_MEMORY";
+
+/// Bytes that can be taken without swapping, as far as is known: the least of the kernel's estimate, what is left of
+/// the control group's limit, and [`LIMIT_VARIABLE`].
 pub fn available() -> Option<u64> {
-    let system = parse_meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?);
-    match (system, control_group()) {
-        (Some(system), Some(group)) => Some(system.min(group)),
-        (system, group) => system.or(group),
-    }
+    let system = || parse_meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?);
+    let wanted = || parse_limit(&std::env::var(LIMIT_VARIABLE).ok()?);
+    [system(), control_group(), wanted()]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
+fn parse_limit(text: &str) -> Option<u64> {
+    text.trim().parse::<u64>().ok()?.checked_mul(1 << 20)
 }
 
 /// `MemAvailable` of /proc/meminfo in bytes.
@@ -32,6 +41,13 @@ fn control_group() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_are_in_mib() {
+        assert_eq!(parse_limit(" 512\n"), Some(512 << 20));
+        assert_eq!(parse_limit("much"), None);
+        assert_eq!(parse_limit(&u64::MAX.to_string()), None);
+    }
 
     #[test]
     fn meminfo_is_read_in_kib() {

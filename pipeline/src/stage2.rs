@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::progress::{Event, Progress};
 use crate::registry::{self, Source};
+use crate::released::effort;
 use crate::released::flow::FlowOptions;
 use crate::released::stage2::ReleasedEnhancer;
 use crate::runtime::{DeviceSpec, Runtime};
 use crate::stage1::Placement;
-use crate::stream::released::WINDOW;
 
 /// Largest side of a result.
 const MAX_SIDE: usize = 16384;
@@ -166,7 +166,7 @@ impl Enhancer {
     pub fn look_ahead(&self) -> usize {
         match &self.grade {
             Grade::Compact(model) => model.config().neighbours(),
-            Grade::Released(_) => WINDOW - 1,
+            Grade::Released(_) => effort::FULL.window - 1,
         }
     }
 
@@ -217,7 +217,7 @@ impl Enhancer {
 
     /// Estimated peak memory in bytes of enhancing frames of `size`, beside the weights.
     ///
-    /// With less than this a stream still works, in smaller strips and slower.
+    /// With less than this a stream still works, in smaller parts and slower.
     ///
     /// # Errors
     /// As [`output_size`](Self::output_size).
@@ -234,7 +234,7 @@ impl Enhancer {
                 };
                 Ok(StripPlan::new(request, COMFORTABLE).bytes())
             }
-            Grade::Released(model) => model.memory_needed(WINDOW, output),
+            Grade::Released(model) => model.memory_needed(output),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod compact;
 mod plain;
-pub(crate) mod released;
+mod released;
 #[cfg(test)]
 mod tests;
 
@@ -107,6 +107,7 @@ impl<T: Send> EnhanceStream<T> {
                     enhancer.clone(),
                     model.clone(),
                     output,
+                    &progress,
                 )?),
             }
         } else {

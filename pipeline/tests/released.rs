@@ -98,12 +98,33 @@ fn any_size_and_length_come_back_as_asked_for() {
             steps: 1,
             ..Default::default()
         },
+        tile: flashvideo::released::tiles::TRAINED_SIDE,
         decode_tiles: 2,
+        keep_colours: false,
     };
     let enhanced = enhancer
         .enhance(&clip, &options, &Progress::none())
         .unwrap();
     assert_eq!(enhanced.dims(), [3, 30, 42, 3]);
+    let kept = ReleasedOptions {
+        keep_colours: true,
+        ..options.clone()
+    };
+    let kept = enhancer.enhance(&clip, &kept, &Progress::none()).unwrap();
+    assert_eq!(kept.dims(), [3, 30, 42, 3]);
+    // Taken over frame by frame: the mean of each is nearer to its input's.
+    let mean = |frames: &candle_core::Tensor, index| {
+        let frame = frames.get(index).unwrap().mean_all().unwrap();
+        frame.to_scalar::<f32>().unwrap()
+    };
+    for index in 0..3 {
+        let want = mean(&clip, index);
+        let (kept, plain) = (mean(&kept, index), mean(&enhanced, index));
+        assert!(
+            (kept - want).abs() <= (plain - want).abs() + 0.5,
+            "{kept} {plain} {want}"
+        );
+    }
     options.decode_tiles = 0;
     assert!(
         enhancer

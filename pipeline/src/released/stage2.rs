@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 
+use super::effort::{FULL, MULTIPLE, Shapes};
 use super::flow::{FlowOptions, GuidedField};
 use super::parts::{Parts, Placement, Stage};
 use super::resize;
+use super::tiles::{TiledField, tile_size};
+use super::tone::keep_colours;
 use crate::checkpoint::Weights;
 use crate::clip::Size;
 use crate::dit::{DitConfig, Transformer};
@@ -15,8 +18,7 @@ use crate::error::{Error, Result};
 use crate::noise::{NoiseSource, Use};
 use crate::progress::Progress;
 use crate::runtime::Runtime;
-use crate::solver::{self, FlowTime};
-use crate::text::TOKENS;
+use crate::solver::{self, FlowTime, VelocityField};
 use crate::vae::{TILE_OVERLAP, Vae, VaeConfig, sample_posterior, to_bytes_range};
 
 /// What latents of Stage II are multiplied by.
@@ -25,8 +27,8 @@ pub const LATENT_SCALE: f64 = 1.152_584_26;
 /// How the release begins the prompts of Stage II: how much things move.
 pub const MOTION: &str = "medium motion,";
 
-/// Frames must have sides that are multiples of this: eight pixels to a latent position, two of these to a token.
-const MULTIPLE: usize = 16;
+/// Pixels on a side of a latent position.
+const PIXELS: usize = 8;
 
 /// Settings of one enhancement.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,8 +41,13 @@ pub struct ReleasedOptions {
     pub seed: u64,
     /// The flow.
     pub flow: FlowOptions,
+    /// Longer side in pixels of the tiles that the flow works on above this size;
+    /// [`TRAINED_SIDE`](super::tiles::TRAINED_SIDE) is the size that the model was trained at.
+    pub tile: usize,
     /// Column tiles in which the result is decoded; 2 in the release.
     pub decode_tiles: usize,
+    /// Whether brightness and tint of large areas are those of the input; the release has no such step.
+    pub keep_colours: bool,
 }
 
 /// The released enhancement model. Parts are loaded when they are first needed.
@@ -88,7 +95,16 @@ impl ReleasedEnhancer {
             decode(&vae, &latent, options.decode_tiles, progress)
         })?;
         self.parts.finished(&self.parts.vae);
-        crop(&enhanced, count, options.size)
+        let enhanced = crop(&enhanced, count, options.size)?;
+        if !options.keep_colours {
+            return Ok(enhanced);
+        }
+        let kept = (0..count).map(|index| {
+            progress.check()?;
+            let frame = |frames: &Tensor| frames.narrow(0, index, 1);
+            keep_colours(&frame(&enhanced)?, &frame(frames)?)
+        });
+        Ok(Tensor::cat(&kept.collect::<Result<Vec<_>>>()?, 0)?)
     }
 
     /// The enhanced latent `[1, latent frames, channels, h, w]` of frames `[frames, height, width, 3]` in 0..=255, and
@@ -145,14 +161,15 @@ impl ReleasedEnhancer {
                 states.push(x.clone());
                 Ok(x)
             };
-            flow_from(
-                &dit,
-                options.flow,
-                options.flow.start(&reference, &noise)?,
-                &context,
-                progress,
-                each,
-            )
+            let patch = dit.config().patch;
+            let tile = tile_size(options.size, options.tile, PIXELS * patch);
+            let field = TiledField::new(
+                GuidedField::new(&dit, options.flow),
+                Size::new(tile.width / PIXELS, tile.height / PIXELS),
+                patch,
+            )?;
+            let start = options.flow.start(&reference, &noise)?;
+            flow_from(&field, options.flow, start, &context, progress, each)
         })?;
         self.parts.finished(&self.parts.dit);
         Ok((latent, states))
@@ -168,30 +185,24 @@ impl ReleasedEnhancer {
         Ok(())
     }
 
-    /// Estimated peak memory in bytes of enhancing windows of `frames` frames to `size`, beside the weights.
+    /// The sizes that decide about memory.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] when a part is absent or damaged.
-    pub fn memory_needed(&self, frames: usize, size: Size) -> Result<u64> {
-        let cpu = &Device::Cpu;
-        let dit = DitConfig::infer(&Weights::new(self.parts.open_dit()?, cpu, DType::F32))?;
-        let vae = VaeConfig::infer(&Weights::new(
-            self.parts.folder.open_vae()?,
-            cpu,
-            DType::F32,
-        ))?;
-        let side = |side: usize| side.next_multiple_of(MULTIPLE) as u64;
-        let pixels = side(size.width) * side(size.height);
-        let tokens = TOKENS as u64
-            + vae.latent_frames(frames) as u64 * pixels / (MULTIPLE * MULTIPLE) as u64;
-        // Tokens, queries, keys and values, and the result of the attention.
-        let attention = 4 * 5 * tokens * dit.hidden as u64;
-        // The first chunk of a decoding, on the level where an enlarged activation still has the channels of the level
-        // below: that and its convolution, later a block's input, two values inside of it and its output.
-        let channels = |level: usize| vae.decoder_channels.get(level).copied().unwrap_or(0) as u64;
-        let decoding = 4 * vae.frames(3) as u64 * pixels * (2 * channels(1)).max(4 * channels(0));
-        let clip = 4 * 3 * 3 * frames as u64 * pixels;
-        Ok(clip + attention.max(decoding))
+    pub(crate) fn shapes(&self) -> Result<Shapes> {
+        let weights = |checkpoint| Weights::new(checkpoint, &Device::Cpu, DType::F32);
+        Ok(Shapes {
+            dit: DitConfig::infer(&weights(self.parts.open_dit()?))?,
+            vae: VaeConfig::infer(&weights(self.parts.folder.open_vae()?))?,
+        })
+    }
+
+    /// Estimated peak memory in bytes of enhancing windows of frames to `size` with nothing cut up, beside the weights.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when a part is absent or damaged.
+    pub fn memory_needed(&self, size: Size) -> Result<u64> {
+        Ok(self.shapes()?.bytes(FULL, 1, size))
     }
 
     /// Where the VAE runs.
@@ -279,11 +290,12 @@ pub fn flow(
     progress: &Progress,
 ) -> Result<Tensor> {
     let start = options.start(reference, noise)?;
-    flow_from(dit, options, start, context, progress, |_, x| Ok(x))
+    let field = GuidedField::new(dit, options);
+    flow_from(&field, options, start, context, progress, |_, x| Ok(x))
 }
 
 fn flow_from(
-    dit: &Transformer,
+    field: &impl VelocityField<Condition = Tensor>,
     options: FlowOptions,
     start: Tensor,
     context: &Tensor,
@@ -291,8 +303,7 @@ fn flow_from(
     each: impl FnMut(FlowTime, Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let grid = options.grid()?;
-    let field = GuidedField::new(dit, options);
-    let latent = solver::euler(&field, start, &grid, context, progress, each)?;
+    let latent = solver::euler(field, start, &grid, context, progress, each)?;
     Ok(latent.to_dtype(DType::F32)?)
 }
 
