@@ -79,12 +79,25 @@ impl Output {
         frame: &Frame,
         ticket: &Ticket,
         input_info: &VideoInfo,
-    ) -> Result<gst::Buffer, (gst::FlowError, Option<String>)> {
-        let failed = |text: String| (gst::FlowError::Error, Some(text));
-        let mut buffer = self
-            .pool
-            .acquire_buffer(None)
-            .map_err(|flow| (flow, None))?;
+    ) -> Result<gst::Buffer, (gst::FlowError, Option<gst::ErrorMessage>)> {
+        let failed = |text: String| {
+            let message = gst::error_msg!(gst::ResourceError::Write, ("{text}"));
+            (gst::FlowError::Error, Some(message))
+        };
+        let mut buffer = self.pool.acquire_buffer(None).map_err(|flow| {
+            // Flushing is no failure.
+            let message = (flow == gst::FlowError::Error).then(|| {
+                gst::error_msg!(
+                    gst::ResourceError::NoSpaceLeft,
+                    (
+                        "no buffer for a frame of {}x{}; choose a smaller output size",
+                        self.info.width(),
+                        self.info.height()
+                    )
+                )
+            });
+            (flow, message)
+        })?;
         let writable = buffer.make_mut();
         ticket
             .apply(writable, input_info, &self.info)

@@ -21,6 +21,8 @@ use super::{CAT, convert};
 
 mod model;
 mod negotiation;
+#[cfg(test)]
+mod tests;
 
 pub(super) struct Worker {
     runs: Receiver<Run>,
@@ -225,6 +227,8 @@ impl Worker {
         if self.flow.is_err() {
             return;
         }
+        #[cfg(test)]
+        assert!(buffer.offset() != tests::POISON, "a poisoned frame");
         let stale = self.negotiated.as_ref().map(|n| &n.input_caps) != self.input_caps.as_ref();
         if imp.srcpad.check_reconfigure() || stale {
             self.drain(imp, run);
@@ -340,11 +344,11 @@ impl Worker {
                             self.set_flow(imp, run, flow);
                         }
                     }
-                    Err((flow, text)) => {
-                        if let Some(text) = text {
-                            gst::element_imp_error!(imp, gst::ResourceError::Write, ("{text}"));
-                        }
+                    Err((flow, message)) => {
                         self.set_flow(imp, run, flow);
+                        if let Some(message) = message {
+                            imp.post_error_message(message);
+                        }
                     }
                 }
             }

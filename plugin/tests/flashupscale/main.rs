@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! `flashupscale` as other elements and applications see it.
 
+mod cancel;
 mod caps;
+mod controlled;
 mod element;
 mod errors;
 mod events;
@@ -9,5 +11,6 @@ mod flush;
 mod frames;
 mod leaks;
 mod live;
+mod memory;
 mod properties;
 mod rig;

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Too little memory is an answer: slower work with a warning, then an error with what to do.
+
+use std::process::Command;
+
+use flashvideo::{Enhancer, FrameFormat, Progress, Runtime, Size, Target};
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+
+use crate::rig::{PATIENCE, Rig, i420};
+
+const WIDTH: u32 = 160;
+const HEIGHT: u32 = 120;
+
+/// Runs an ignored test of this file in a process that may take `mib` MiB.
+fn with_limit(test: &str, mib: u64) {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env(flashvideo::memory::LIMIT_VARIABLE, mib.to_string())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "with {mib} MiB: {text}");
+}
+
+#[test]
+fn no_memory_at_all_is_an_error() {
+    with_limit("memory::a_picture_that_does_not_fit", 1);
+}
+
+#[test]
+#[ignore = "run by no_memory_at_all_is_an_error with a limit on memory"]
+fn a_picture_that_does_not_fit() {
+    let mut rig = Rig::with_size(WIDTH, HEIGHT, &[]);
+    let flow = (0..1000).find_map(|index| rig.harness.push(i420(WIDTH, HEIGHT, index)).err());
+    assert_eq!(flow, Some(gst::FlowError::Error));
+    let (error, text) = rig.error();
+    assert!(error.matches(gst::ResourceError::NoSpaceLeft), "{error:?}");
+    assert!(
+        text.contains("640x480") && text.contains("MiB") && text.contains("smaller target size"),
+        "{text}"
+    );
+    rig.element.set_state(gst::State::Null).unwrap();
+    assert!(rig.harness.try_pull().is_none());
+}
+
+#[test]
+fn little_memory_is_a_warning() {
+    let runtime = Runtime::cpu().unwrap();
+    let model = Enhancer::load("builtin:live", &runtime, &Progress::none()).unwrap();
+    let size = Size::new(WIDTH as usize, HEIGHT as usize);
+    let needed = model
+        .memory_needed(&FrameFormat::i420(), size, Target::Scale(4.0))
+        .unwrap();
+    // A quarter stays free for the rest of the pipeline; half of what is needed is left.
+    with_limit(
+        "memory::a_picture_in_strips",
+        (needed / 2 / 3 * 4).div_ceil(1 << 20),
+    );
+}
+
+#[test]
+#[ignore = "run by little_memory_is_a_warning with a limit on memory"]
+fn a_picture_in_strips() {
+    let mut rig = Rig::with_size(WIDTH, HEIGHT, &[]);
+    for index in 0..2 {
+        rig.harness.push(i420(WIDTH, HEIGHT, index)).unwrap();
+    }
+    let buffers = rig.finish();
+    assert_eq!(buffers.len(), 2, "no frame is dropped to save memory");
+    let message = rig
+        .bus
+        .timed_pop_filtered(
+            PATIENCE,
+            &[gst::MessageType::Warning, gst::MessageType::Error],
+        )
+        .unwrap();
+    let gst::MessageView::Warning(warning) = message.view() else {
+        panic!("{message:?}")
+    };
+    assert!(warning.error().to_string().contains("strips"));
+    // Once for the stream, not for each frame.
+    assert!(rig.bus.pop_filtered(&[gst::MessageType::Warning]).is_none());
+}
+
+mod exhausted {
+    use super::*;
+
+    /// A pool whose memory is used up after two buffers.
+    #[derive(Default)]
+    pub struct Pool(std::sync::atomic::AtomicUsize);
+
+    #[glib::object_subclass]
+    impl ObjectSubclass for Pool {
+        const NAME: &'static str = "FlashUpscaleTestExhaustedPool";
+        type Type = super::ExhaustedPool;
+        type ParentType = gst::BufferPool;
+    }
+
+    impl ObjectImpl for Pool {}
+    impl GstObjectImpl for Pool {}
+    impl BufferPoolImpl for Pool {
+        fn alloc_buffer(
+            &self,
+            params: Option<&gst::BufferPoolAcquireParams>,
+        ) -> Result<gst::Buffer, gst::FlowError> {
+            if self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 2 {
+                self.parent_alloc_buffer(params)
+            } else {
+                Err(gst::FlowError::Error)
+            }
+        }
+    }
+}
+
+glib::wrapper! {
+    pub struct ExhaustedPool(ObjectSubclass<exhausted::Pool>) @extends gst::BufferPool, gst::Object;
+}
+
+#[test]
+fn no_buffer_for_a_frame_is_an_error() {
+    let mut rig = Rig::with_size(8, 8, &[]);
+    let pool = glib::Object::new::<ExhaustedPool>().upcast::<gst::BufferPool>();
+    let src = rig.element.static_pad("src").unwrap();
+    let size = 32 * 32 * 3 / 2;
+    src.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, move |_, info| {
+        if let Some(gst::PadProbeData::Query(query)) = &mut info.data
+            && let gst::QueryViewMut::Allocation(query) = query.view_mut()
+        {
+            query.add_allocation_pool(Some(&pool), size, 0, 0);
+            return gst::PadProbeReturn::Handled;
+        }
+        gst::PadProbeReturn::Ok
+    });
+    // The harness keeps what arrives, so the pool gets nothing back.
+    let flow = (0..1000).find_map(|index| rig.harness.push(i420(8, 8, index)).err());
+    assert_eq!(flow, Some(gst::FlowError::Error));
+    let (error, text) = rig.error();
+    assert!(error.matches(gst::ResourceError::NoSpaceLeft), "{error:?}");
+    assert!(text.contains("32x32") && text.contains("smaller"), "{text}");
+    rig.element.set_state(gst::State::Null).unwrap();
+    let given = std::iter::from_fn(|| rig.harness.try_pull()).count();
+    assert_eq!(given, 2);
+}
