@@ -15,7 +15,7 @@ packages=(
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
     gstreamer1.0-libav
 )
-[ "$purpose" = test ] && packages+=(python3-gi gir1.2-gstreamer-1.0)
+[ "$purpose" = test ] && packages+=(python3-gi gir1.2-gstreamer-1.0 gir1.2-ges-1.0)
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then
