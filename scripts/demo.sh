@@ -18,7 +18,7 @@ timed() { # NAME COMMAND...
 
 timed "install what is missing" scripts/prepare.sh build
 export PATH="$HOME/.cargo/bin:$PATH"
-timed "build" cargo build --release --locked -p flashvideo-examples --bins
+timed "build" cargo build --release --locked -p flashvideo-examples --bin enhance --bin side_by_side
 # Where cargo puts its results can be set in more than one way; it knows.
 built=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
 mkdir -p demo
