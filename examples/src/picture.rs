@@ -165,7 +165,7 @@ fn end_of_branch(
     let entry = queue.static_pad("sink").context("queue has no sink pad")?;
     entry.add_probe(gst::PadProbeType::BUFFER, move |_, info| match &info.data {
         Some(gst::PadProbeData::Buffer(buffer)) if buffer.pts().is_some_and(|pts| pts < start) => {
-            gst::PadProbeReturn::Handled
+            gst::PadProbeReturn::Drop
         }
         _ => gst::PadProbeReturn::Ok,
     });
