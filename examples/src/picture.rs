@@ -162,8 +162,9 @@ fn end_of_branch(
     queue.set_property("max-size-buffers", queued);
     queue.set_property("max-size-bytes", 0u32);
     queue.set_property("max-size-time", 0u64);
-    let entry = queue.static_pad("sink").context("queue has no sink pad")?;
-    entry.add_probe(gst::PadProbeType::BUFFER, move |_, info| match &info.data {
+    // Behind the queue: on a sink pad, GStreamer 1.22 releases a buffer that a probe has dropped a second time.
+    let exit = queue.static_pad("src").context("queue has no src pad")?;
+    exit.add_probe(gst::PadProbeType::BUFFER, move |_, info| match &info.data {
         Some(gst::PadProbeData::Buffer(buffer)) if buffer.pts().is_some_and(|pts| pts < start) => {
             gst::PadProbeReturn::Drop
         }

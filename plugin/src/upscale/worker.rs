@@ -198,6 +198,10 @@ impl Worker {
                 }
                 self.segment = Some(segment.segment().clone());
                 self.forgive_eos();
+                // A flush may have taken the caps away that were to come before it.
+                if self.input_caps.is_some() && self.is_stale() {
+                    self.negotiate(imp, run);
+                }
             }
             gst::EventView::Gap(_) | gst::EventView::SegmentDone(_) | gst::EventView::Eos(_) => {
                 self.drain(imp, run);
@@ -229,8 +233,7 @@ impl Worker {
         }
         #[cfg(test)]
         assert!(buffer.offset() != tests::POISON, "a poisoned frame");
-        let stale = self.negotiated.as_ref().map(|n| &n.input_caps) != self.input_caps.as_ref();
-        if imp.srcpad.check_reconfigure() || stale {
+        if imp.srcpad.check_reconfigure() || self.is_stale() {
             self.drain(imp, run);
             self.negotiate(imp, run);
         }
@@ -274,6 +277,11 @@ impl Worker {
             Err(Failure::Flow(flow)) => self.set_flow(imp, run, flow),
             Err(Failure::Runtime(error)) => self.fail(imp, run, &error),
         }
+    }
+
+    /// Whether the next frame's caps are others than those agreed upon.
+    fn is_stale(&self) -> bool {
+        self.negotiated.as_ref().map(|n| &n.input_caps) != self.input_caps.as_ref()
     }
 
     fn refuse_buffer(&mut self, imp: &FlashUpscale, run: &Run, text: &str) {
