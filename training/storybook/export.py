@@ -1,4 +1,5 @@
-"""Writes the trained parts as the one file that is built into the plugin, and numbers to test it with.
+"""Writes the trained parts as the one file that is built into the plugin, and numbers to test it with. The VAE's encoder is in it, too, although it is
+not needed to make clips: from the file training can go on (restore.py).
 
     python -m storybook.export RUN ../models/builtin-source.safetensors [--fixture ../tests/golden/nano.safetensors]
     python -m storybook.export RUN ../models/watercolour.safetensors --lora
@@ -48,7 +49,7 @@ def main():
     teller = Storyteller(a.run)
     encoder = teller.prompts.encoder
     tensors = {}
-    for prefix, net in (("dit.", teller.dit), ("vae.decoder.", teller.vae.decoder), ("text.", encoder)):
+    for prefix, net in (("dit.", teller.dit), ("vae.", teller.vae), ("text.", encoder)):
         tensors |= {prefix + name: value.half().contiguous() for name, value in net.state_dict().items()}
     with open(os.path.join(a.run, "spiece.model"), "rb") as file:
         tensors["tokenizer"] = torch.from_numpy(np.frombuffer(file.read(), np.uint8).copy())
@@ -69,8 +70,8 @@ def main():
             features = encoder(ids)
             timestep = torch.tensor([700.0])
             fixture = {
-                "text.ids": ids.int(), "text.features": features, "dit.x": latent, "dit.timestep": timestep, "dit.context": features,
-                "dit.velocity": teller.dit(latent, timestep, features), "vae.latent": latent.transpose(1, 2).contiguous(),
+                "text.ids": ids.int(), "text.features": features, "dit.x": latent, "dit.timestep": timestep, "dit.context": features.clone(),
+                "dit.velocity": teller.dit(latent, timestep, features), "vae.latent": latent.transpose(1, 2).clone(),
                 "vae.frames": (((teller.vae.decode(latent.transpose(1, 2)) + 1) / 2).clamp(0, 1) * 255)[0].permute(1, 2, 3, 0),
             }
         save_file({name: value.contiguous() for name, value in fixture.items()}, a.fixture, {"prompt": PROMPT})
