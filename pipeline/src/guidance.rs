@@ -41,6 +41,31 @@ impl DynamicGuidance {
     }
 }
 
+/// How the guidance scale follows from the step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Guidance {
+    /// The same scale at every step.
+    Constant(f64),
+    /// The release's ramp.
+    Dynamic(DynamicGuidance),
+}
+
+impl Guidance {
+    /// The scale at `timestep` (0..=999).
+    pub fn scale(&self, timestep: usize) -> f64 {
+        match self {
+            Self::Constant(scale) => *scale,
+            Self::Dynamic(guidance) => guidance.scale(timestep),
+        }
+    }
+}
+
+impl From<DynamicGuidance> for Guidance {
+    fn from(guidance: DynamicGuidance) -> Self {
+        Self::Dynamic(guidance)
+    }
+}
+
 /// `unconditional + scale * (conditional - unconditional)`.
 ///
 /// # Errors
@@ -68,6 +93,14 @@ mod tests {
                 "scale at {timestep}"
             );
         }
+    }
+
+    #[test]
+    fn a_constant_scale_is_the_same_everywhere() {
+        let constant = Guidance::Constant(5.0);
+        assert!([0, 500, 999].iter().all(|&t| constant.scale(t) == 5.0));
+        let dynamic = DynamicGuidance::new(8.0, 51);
+        assert_eq!(Guidance::from(dynamic).scale(940), dynamic.scale(940));
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub mod stage1;
 pub mod stage2;
 pub mod stream;
 
+pub use checkpoint::GeneratorInfo;
 pub use clip::{Frame, FrameFormat, Planes, Samples, Siting, Size};
 pub use error::{Error, Result};
 pub use progress::{CancelToken, Event, Progress};

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 pub struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
-    lora: Option<Lora>,
+    loras: Vec<Lora>,
 }
 
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl Linear {
         Self {
             weight: Weight::Plain(weight),
             bias,
-            lora: None,
+            loras: Vec::new(),
         }
     }
 
@@ -43,14 +43,14 @@ impl Linear {
         Ok(Self {
             weight: Weight::Quantized(QMatMul::from_arc(weight.clone())?, weight),
             bias,
-            lora: None,
+            loras: Vec::new(),
         })
     }
 
     /// The same layer with adapters beside it.
     #[must_use]
-    pub fn with_lora(mut self, lora: Option<Lora>) -> Self {
-        self.lora = lora;
+    pub fn with_loras(mut self, loras: Vec<Lora>) -> Self {
+        self.loras = loras;
         self
     }
 
@@ -85,8 +85,8 @@ impl Linear {
     }
 
     /// The adapters that are kept apart.
-    pub fn lora(&self) -> Option<&Lora> {
-        self.lora.as_ref()
+    pub fn loras(&self) -> &[Lora] {
+        &self.loras
     }
 
     /// Maps `x` `[.., inputs]` to `[.., outputs]` in the type of `x`.
@@ -109,7 +109,7 @@ impl Linear {
         if let Some(bias) = &self.bias {
             y = y.broadcast_add(&bias.to_dtype(x.dtype())?)?;
         }
-        if let Some(lora) = &self.lora {
+        for lora in &self.loras {
             y = (y + lora.forward(&flat)?)?;
         }
         let mut shape = leading.to_vec();

@@ -19,6 +19,8 @@ pub enum Source {
     /// A file or folder: its canonical path, its length and when it was last written, so that a replaced file is
     /// loaded anew.
     Path(PathBuf, u64, Option<SystemTime>),
+    /// A model with adapters merged: model, adapters, and the bits of the adapters' scale.
+    Adapted(Box<Source>, Box<Source>, u64),
 }
 
 impl Source {

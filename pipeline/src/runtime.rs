@@ -114,6 +114,24 @@ impl Runtime {
         Self::new(device, dtype, threads)
     }
 
+    /// As [`Runtime::new`], in the number type `f32`, `bf16` or `f16`.
+    ///
+    /// # Errors
+    /// As [`Runtime::new`], and [`Error::Invalid`] for other names.
+    pub fn with_number_type(device: DeviceSpec, name: &str, threads: usize) -> Result<Self> {
+        let dtype = match name {
+            "f32" => DType::F32,
+            "bf16" => DType::BF16,
+            "f16" => DType::F16,
+            other => {
+                return Err(Error::invalid(format!(
+                    "number type \"{other}\"; use f32, bf16 or f16"
+                )));
+            }
+        };
+        Self::new(device, dtype, threads)
+    }
+
     /// The processor in f32 with one thread for each core.
     ///
     /// # Errors

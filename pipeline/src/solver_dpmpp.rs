@@ -6,7 +6,7 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
-use crate::guidance::{DynamicGuidance, guide};
+use crate::guidance::{Guidance, guide};
 use crate::progress::{Event, Progress};
 use crate::schedule;
 
@@ -49,17 +49,18 @@ pub struct SdeSchedule {
 }
 
 impl SdeSchedule {
-    /// `steps` steps, which `guidance` should have too; `shift` for the sampler's table, `training_shift` for the
+    /// `steps` steps, which a dynamic `guidance` should have too; `shift` for the sampler's table, `training_shift` for the
     /// 1000-entry table (both 1 in the release).
     ///
     /// # Errors
     /// As [`schedule::signal_levels`].
     pub fn new(
         steps: usize,
-        guidance: DynamicGuidance,
+        guidance: impl Into<Guidance>,
         shift: f64,
         training_shift: f64,
     ) -> Result<Self> {
+        let guidance = guidance.into();
         let timesteps = schedule::timesteps(steps)?;
         let levels = schedule::signal_levels(steps, shift)?;
         let table = schedule::signal_levels(schedule::TRAINING_STEPS, training_shift)?;
@@ -165,6 +166,7 @@ pub fn sample(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guidance::DynamicGuidance;
     use crate::progress::CancelToken;
     use candle_core::{DType, Device};
 

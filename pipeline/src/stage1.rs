@@ -1,22 +1,41 @@
 //! Stage I: prompt to clip.
 
+mod frames;
+
 use std::path::Path;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
-use crate::clip::{Frame, FrameFormat, Samples, Size};
-use crate::dit::{Times, Transformer};
+use crate::checkpoint::{
+    GeneratorFile, GeneratorInfo, GuidanceRule, ModelFolder, Weights, builtin,
+};
+use crate::clip::{Frame, Size};
+use crate::dit::{DitConfig, Times, Transformer};
 use crate::error::{Error, Result};
-use crate::guidance::DynamicGuidance;
+use crate::guidance::{DynamicGuidance, Guidance};
+use crate::memory;
 use crate::noise::{NoiseSource, Use};
-use crate::progress::{Event, Progress};
+use crate::progress::Progress;
+use crate::registry::Source;
 pub use crate::released::parts::Placement;
-use crate::released::parts::{Parts, Stage};
+use crate::released::parts::{Lora, Parts, Stage};
+use crate::runtime::DeviceSpec;
 use crate::solver_dpmpp::{self, SdeSchedule, SdeStep};
-use crate::vae::{Vae, to_bytes_range};
+use crate::text::TOKENS;
+use crate::vae::{Vae, VaeConfig, to_bytes_range};
 
-/// What latents of Stage I are multiplied by.
+pub use frames::{fit, to_pictures};
+
+/// What latents of the released Stage I are multiplied by.
 pub const LATENT_SCALE: f64 = 0.7;
+/// Name of the built-in model.
+pub const BUILTIN: &str = "builtin";
+/// Multiple of pixels that the released model generates.
+const MULTIPLE: usize = 16;
+/// Longest side that may be asked for.
+pub const MAX_SIDE: usize = 2048;
+/// Most frames that may be asked for.
+const MAX_FRAMES: usize = 4097;
 
 /// Settings of one generation.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,15 +46,17 @@ pub struct GenerateOptions {
     pub seed: u64,
     /// Sampling steps, 2 to 1000.
     pub steps: usize,
-    /// Strength of the guidance, 6 to 8.
+    /// Strength of the guidance; 6 to 8 for the release.
     pub guidance: f64,
-    /// Size of the frames; both sides are multiples of 16.
+    /// Size of the frames. A model in one file makes its own size only; the released ones make any, best about their
+    /// own, of which what is more than a multiple of 16 is cut off on all sides.
     pub size: Size,
     /// Number of frames, 4k + 1.
     pub frames: usize,
 }
 
 impl Default for GenerateOptions {
+    /// Those of the released model.
     fn default() -> Self {
         Self {
             prompt: String::new(),
@@ -48,13 +69,55 @@ impl Default for GenerateOptions {
     }
 }
 
+/// Latent positions for each pixel and channels of a position.
+#[derive(Clone, Copy, Debug)]
+struct Latent {
+    channels: usize,
+    space: usize,
+}
+
 /// A text-to-video model. Parts are loaded when they are first needed.
 #[derive(Debug)]
 pub struct Generator {
+    info: GeneratorInfo,
+    latent: Latent,
+    /// Whether it makes clips of one size only.
+    fixed: bool,
     parts: Parts,
 }
 
 impl Generator {
+    /// Finds `model`: `builtin`, the path of a model in one safetensors file, or of a folder as for [`open`](Self::open).
+    /// `lora` is the path of adapters and how many times as strong as trained they shall be.
+    ///
+    /// Of folders each part is dropped as soon as the next one is needed, unless there is memory for all of them.
+    /// Within a process the weights of one model for one device and number type are held once.
+    ///
+    /// # Errors
+    /// [`Error::ModelNotFound`] when there is no such model, [`Error::Checkpoint`] when a file is damaged or a part is
+    /// absent, [`Error::Io`].
+    pub fn find(model: &str, lora: Option<(&Path, f64)>, placement: &Placement) -> Result<Self> {
+        let lora = lora
+            .map(|(path, scale)| Lora::open(path, scale))
+            .transpose()?;
+        let path = Path::new(model);
+        let mut found = if let Some(builtin) = builtin::generator(model) {
+            let file = GeneratorFile::from_static(builtin.name, builtin.bytes)?;
+            Self::of_file(file, &Source::Builtin(builtin.name), placement)?
+        } else if path.is_dir() {
+            Self::open(path, placement, is_tight(path, placement))?
+        } else if path.is_file() {
+            Self::of_file(GeneratorFile::open(path)?, &Source::path(path)?, placement)?
+        } else {
+            return Err(Error::ModelNotFound {
+                name: model.to_owned(),
+                hint: hint(),
+            });
+        };
+        found.parts = found.parts.with_lora(lora);
+        Ok(found)
+    }
+
     /// The model in the folder at `path`: a FlashVideo release, a converted one, or a CogVideoX folder of diffusers.
     /// Only the tokenizer is read now.
     ///
@@ -63,9 +126,110 @@ impl Generator {
     /// # Errors
     /// [`Error::ModelNotFound`], or [`Error::Checkpoint`] when a part is absent.
     pub fn open(path: impl AsRef<Path>, placement: &Placement, frugal: bool) -> Result<Self> {
+        let path = path.as_ref();
+        let defaults = GenerateOptions::default();
+        let Size { width, height } = defaults.size;
         Ok(Self {
             parts: Parts::open(path, Stage::One, placement, frugal)?,
+            info: GeneratorInfo {
+                name: path.display().to_string(),
+                width,
+                height,
+                grid_width: width,
+                grid_height: height,
+                frames: defaults.frames,
+                fps: 8,
+                tokens: TOKENS,
+                steps: defaults.steps,
+                guidance: defaults.guidance,
+                guidance_rule: GuidanceRule::Dynamic,
+                latent_scale: LATENT_SCALE,
+                vae_groups: VaeConfig::GROUPS,
+                prompt: String::new(),
+                words: Vec::new(),
+                world: String::new(),
+            },
+            latent: Latent {
+                channels: 16,
+                space: 8,
+            },
+            fixed: false,
         })
+    }
+
+    fn of_file(file: GeneratorFile, source: &Source, placement: &Placement) -> Result<Self> {
+        let view = |checkpoint| Weights::new(checkpoint, &Device::Cpu, DType::F32);
+        let dit = DitConfig::infer(&view(file.dit()?))?;
+        let vae = VaeConfig::infer(&view(file.vae()))?;
+        let fail = |problem: String| Err(Error::checkpoint(file.path(), problem));
+        let (info, space) = (file.info().clone(), vae.space_factor());
+        let multiple = space * dit.patch;
+        if !info.grid_width.is_multiple_of(multiple) || !info.grid_height.is_multiple_of(multiple) {
+            return fail(format!(
+                "its header promises a grid of {}, its weights need multiples of {multiple}",
+                info.grid()
+            ));
+        }
+        if vae.time_factor() != 4 || vae.colours != 3 {
+            return fail(format!(
+                "a VAE of {} colours that reduces time by {}; expected 3 and 4",
+                vae.colours,
+                vae.time_factor()
+            ));
+        }
+        if dit.in_channels != vae.latent || dit.out_channels != vae.latent || dit.reference {
+            return fail(format!(
+                "a transformer from {} to {} channels{} beside a VAE of {}",
+                dit.in_channels,
+                dit.out_channels,
+                if dit.reference {
+                    " with a reference"
+                } else {
+                    ""
+                },
+                vae.latent
+            ));
+        }
+        Ok(Self {
+            latent: Latent {
+                channels: vae.latent,
+                space,
+            },
+            fixed: true,
+            parts: Parts::of_file(file, source, placement)?,
+            info,
+        })
+    }
+
+    /// What the model is and what it does when nothing else is asked for.
+    pub fn info(&self) -> &GeneratorInfo {
+        &self.info
+    }
+
+    /// Whether it makes clips of [`GeneratorInfo::size`] only.
+    pub fn has_fixed_size(&self) -> bool {
+        self.fixed
+    }
+
+    /// The model's own settings, for its own prompt.
+    pub fn defaults(&self) -> GenerateOptions {
+        GenerateOptions {
+            prompt: self.info.prompt.clone(),
+            seed: 0,
+            steps: self.info.steps,
+            guidance: self.info.guidance,
+            size: self.info.size(),
+            frames: self.info.frames,
+        }
+    }
+
+    /// Loads what stays in memory, so that the first clip does not wait for it. Does nothing for a model whose parts
+    /// take turns.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when a part does not load, [`Error::Cancelled`].
+    pub fn preload(&self, progress: &Progress) -> Result<()> {
+        self.parts.preload(progress)
     }
 
     /// Drops all parts; they are read again when they are needed.
@@ -79,15 +243,54 @@ impl Generator {
     /// [`Error::Invalid`] for impossible settings, [`Error::Checkpoint`] when a part does not load,
     /// [`Error::Cancelled`], or a failed tensor operation.
     pub fn generate(&self, options: &GenerateOptions, progress: &Progress) -> Result<Tensor> {
-        let shape = latent_shape(options)?;
-        let guidance = DynamicGuidance::new(options.guidance, options.steps);
-        let schedule = SdeSchedule::new(options.steps, guidance, 1.0, 1.0)?;
-        progress.emit(Event::Started {
-            step: "text",
-            total: None,
-        });
+        let mut parts = Vec::new();
+        self.each_chunk(options, progress, |frames| {
+            parts.push(frames);
+            Ok(())
+        })?;
+        Ok(Tensor::cat(&parts, 0)?)
+    }
+
+    /// Makes a clip and gives its pictures to `each`, in order, as soon as they are decoded: 8-bit R, G, B.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate), and those of `each`.
+    pub fn pictures(
+        &self,
+        options: &GenerateOptions,
+        progress: &Progress,
+        mut each: impl FnMut(Frame) -> Result<()> + Send,
+    ) -> Result<()> {
+        self.each_chunk(options, progress, |frames| {
+            to_pictures(&frames)?.into_iter().try_for_each(&mut each)
+        })
+    }
+
+    /// Whether a clip with these settings can be made, without making it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that says what is impossible and what is not.
+    pub fn check(&self, options: &GenerateOptions) -> Result<()> {
+        self.grid(options)?;
+        self.schedule(options).map(drop)
+    }
+
+    fn each_chunk(
+        &self,
+        options: &GenerateOptions,
+        progress: &Progress,
+        mut each: impl FnMut(Tensor) -> Result<()> + Send,
+    ) -> Result<()> {
+        let grid = self.grid(options)?;
+        let schedule = self.schedule(options)?;
+        let Latent { channels, space } = self.latent;
+        let shape = (
+            options.frames / 4 + 1,
+            channels,
+            grid.height / space,
+            grid.width / space,
+        );
         let context = self.parts.features(&options.prompt, progress)?;
-        progress.emit(Event::Finished { step: "text" });
         let latent = self.parts.dit.runtime().install(|| {
             let dit = self.parts.dit(progress)?;
             let source = NoiseSource::new(options.seed);
@@ -97,29 +300,100 @@ impl Generator {
             sample(&dit, &schedule, &context, start, noise, progress)
         })?;
         self.parts.finished(&self.parts.dit);
-        let vae = self.parts.vae.runtime();
-        let frames = vae.install(|| decode(&*self.parts.vae(progress)?, &latent, progress))?;
+        self.parts.vae.runtime().install(|| {
+            let vae = self.parts.vae(progress)?;
+            let latent = for_decoding(&latent, self.info.latent_scale)?;
+            vae.decode_each(&latent, progress, |frames| {
+                let frames = frames::cropped(&frames, options.size)?;
+                each(to_bytes_range(&frames)?.to_dtype(DType::F32)?)
+            })
+        })?;
         self.parts.finished(&self.parts.vae);
-        Ok(frames)
+        Ok(())
+    }
+
+    fn schedule(&self, options: &GenerateOptions) -> Result<SdeSchedule> {
+        if !options.guidance.is_finite() {
+            return Err(Error::invalid(format!(
+                "guidance scale of {}",
+                options.guidance
+            )));
+        }
+        let guidance = match self.info.guidance_rule {
+            GuidanceRule::Constant => Guidance::Constant(options.guidance),
+            GuidanceRule::Dynamic => DynamicGuidance::new(options.guidance, options.steps).into(),
+        };
+        SdeSchedule::new(options.steps, guidance, 1.0, 1.0)
+    }
+
+    /// Size of what is generated for `options`.
+    fn grid(&self, options: &GenerateOptions) -> Result<Size> {
+        let most = if self.fixed {
+            self.info.frames
+        } else {
+            MAX_FRAMES
+        };
+        if options.frames % 4 != 1 || options.frames > most {
+            return Err(Error::invalid(format!(
+                "{} frames; the number must be one more than a multiple of 4 and at most {most}",
+                options.frames
+            )));
+        }
+        let Size { width, height } = options.size;
+        if self.fixed && options.size != self.info.size() {
+            return Err(Error::invalid(format!(
+                "frames of {}; the model {} makes frames of {}",
+                options.size,
+                self.info.name,
+                self.info.size()
+            )));
+        }
+        if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
+            return Err(Error::invalid(format!(
+                "frames of {}; each side must have 1 to {MAX_SIDE} pixels",
+                options.size
+            )));
+        }
+        Ok(if self.fixed {
+            self.info.grid()
+        } else {
+            Size::new(
+                width.next_multiple_of(MULTIPLE),
+                height.next_multiple_of(MULTIPLE),
+            )
+        })
     }
 }
 
-/// Frames, channels, height and width of the latent.
-fn latent_shape(options: &GenerateOptions) -> Result<(usize, usize, usize, usize)> {
-    let Size { width, height } = options.size;
-    if width * height == 0 || !width.is_multiple_of(16) || !height.is_multiple_of(16) {
-        return Err(Error::invalid(format!(
-            "frames of {}; width and height must be multiples of 16",
-            options.size
-        )));
-    }
-    if options.frames % 4 != 1 {
-        return Err(Error::invalid(format!(
-            "{} frames; the number must be one more than a multiple of 4",
-            options.frames
-        )));
-    }
-    Ok((options.frames / 4 + 1, 16, height / 8, width / 8))
+/// What there is instead of a model that was not found.
+fn hint() -> String {
+    let names: Vec<&str> = builtin::GENERATORS.iter().map(|model| model.name).collect();
+    let inside = if names.is_empty() {
+        "this build has no text-to-video model inside".to_owned()
+    } else {
+        format!("built in is {}", names.join(" and "))
+    };
+    format!(
+        "there is no such file or folder; {inside}. Others are given by the path of their .safetensors file or of the \
+         folder that `flashvideo fetch` has made"
+    )
+}
+
+/// Whether the parts in the folder at `path` should take turns: on GPUs, and where there is no room for all of them with
+/// weights of 16 bits as float32.
+fn is_tight(path: &Path, placement: &Placement) -> bool {
+    let on_processor = [&placement.text, &placement.dit, &placement.vae]
+        .iter()
+        .all(|runtime| runtime.spec() == DeviceSpec::Cpu);
+    let Ok(folder) = ModelFolder::open(path) else {
+        return true;
+    };
+    let bytes: u64 = [&folder.text_encoder, &folder.stage1, &folder.vae]
+        .into_iter()
+        .flatten()
+        .filter_map(|file| Some(file.metadata().ok()?.len()))
+        .sum();
+    !on_processor || memory::available().is_none_or(|there| there / 2 < bytes)
 }
 
 /// The latent `[1, frames, channels, height, width]` for a prompt's features `[1, length, width]`, from the gaussian
@@ -141,74 +415,17 @@ pub fn sample(
     solver_dpmpp::sample(schedule, start, velocity, noise, progress, |_| Ok(()))
 }
 
-/// Frames `[frames, height, width, 3]` in 0..=255 of a latent `[1, frames, channels, height, width]` of Stage I.
+/// Frames `[frames, height, width, 3]` in 0..=255 of a latent `[1, frames, channels, height, width]` of the released
+/// Stage I.
 ///
 /// # Errors
 /// [`Error::Cancelled`], or a failed tensor operation.
 pub fn decode(vae: &Vae, latent: &Tensor, progress: &Progress) -> Result<Tensor> {
-    let latent = (latent / LATENT_SCALE)?.transpose(1, 2)?.contiguous()?;
+    let latent = for_decoding(latent, LATENT_SCALE)?;
     Ok(to_bytes_range(&vae.decode(&latent, progress)?)?.to_dtype(DType::F32)?)
 }
 
-/// Frames `[frames, height, width, 3]` in 0..=255 as RGB pictures; values are rounded.
-///
-/// # Errors
-/// [`Error::Invalid`] for a tensor of another shape, or a failed tensor operation.
-pub fn to_pictures(frames: &Tensor) -> Result<Vec<Frame>> {
-    let (count, height, width, colours) = frames.dims4()?;
-    if colours != 3 {
-        return Err(Error::invalid(format!(
-            "{colours} colours in a frame, expected 3"
-        )));
-    }
-    let bytes = frames.round()?.clamp(0f32, 255f32)?.to_dtype(DType::U8)?;
-    (0..count)
-        .map(|index| {
-            let planes = bytes.get(index)?.permute((2, 0, 1))?.contiguous()?;
-            let planes = (0..3)
-                .map(|plane| Ok(Samples::U8(planes.get(plane)?.flatten_all()?.to_vec1()?)))
-                .collect::<Result<_>>()?;
-            Frame::new(FrameFormat::rgb(), Size::new(width, height), planes)
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use candle_core::Device;
-
-    #[test]
-    fn impossible_sizes_are_refused() {
-        let shape = |size, frames| {
-            latent_shape(&GenerateOptions {
-                size,
-                frames,
-                ..GenerateOptions::default()
-            })
-        };
-        assert_eq!(shape(Size::new(480, 256), 49).unwrap(), (13, 16, 32, 60));
-        assert_eq!(shape(Size::new(16, 16), 1).unwrap(), (1, 16, 2, 2));
-        for (size, frames) in [
-            (Size::new(480, 250), 49),
-            (Size::new(0, 256), 49),
-            (Size::new(480, 256), 48),
-            (Size::new(480, 256), 0),
-        ] {
-            assert!(shape(size, frames).is_err(), "{size}, {frames} frames");
-        }
-    }
-
-    #[test]
-    fn pictures_have_rounded_planes() {
-        let values: Vec<f32> = (0..12).map(|i| i as f32 * 30.0 - 20.4).collect();
-        let frames = Tensor::from_vec(values, (1, 2, 2, 3), &Device::Cpu).unwrap();
-        let pictures = to_pictures(&frames).unwrap();
-        assert_eq!(*pictures[0].planes()[0], Samples::U8(vec![0, 70, 160, 250]));
-        assert_eq!(
-            *pictures[0].planes()[1],
-            Samples::U8(vec![10, 100, 190, 255])
-        );
-        assert!(to_pictures(&frames.narrow(3, 0, 2).unwrap()).is_err());
-    }
+/// A latent of the sampler as the VAE takes it.
+fn for_decoding(latent: &Tensor, scale: f64) -> Result<Tensor> {
+    Ok((latent / scale)?.transpose(1, 2)?.contiguous()?)
 }

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: MPL-2.0
 //! GStreamer elements of FlashVideo.
 //!
-//! `flashupscale` enlarges and sharpens a video by flow matching. The arithmetic is in the crate `flashvideo`; this
+//! `flashvideosrc` makes clips from a prompt, `flashupscale` enlarges and sharpens a video by flow matching. The arithmetic is in the crate `flashvideo`; this
 //! crate knows pads, caps, events and threads, and never a tensor.
 
+mod convert;
+mod failure;
+mod source;
 mod upscale;
 
+pub use source::{FlashVideoSrc, NumberType};
 pub use upscale::{FlashUpscale, Preset};
 
 /// Registers the elements. Nothing else happens when the plugin is loaded: no weights, no threads, no devices.
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    source::register(plugin)?;
     upscale::register(plugin)
 }
 

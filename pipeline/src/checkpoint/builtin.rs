@@ -23,6 +23,14 @@ pub const ENHANCERS: &[Builtin] = &[
     },
 ];
 
+/// The Stage I models that are built in: text to clip, one file each; none without the feature `builtin`.
+pub const GENERATORS: &[Builtin] = &[];
+
+/// The built-in Stage I model of that name.
+pub fn generator(name: &str) -> Option<Builtin> {
+    GENERATORS.iter().copied().find(|model| model.name == name)
+}
+
 /// The built-in Stage II model of that name.
 pub fn enhancer(name: &str) -> Option<Builtin> {
     ENHANCERS.iter().copied().find(|model| model.name == name)

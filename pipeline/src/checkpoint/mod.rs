@@ -3,9 +3,11 @@
 //! [`Checkpoint`] lists what a file or folder holds and reads tensors one by one, [`Weights`] is the view through which
 //! models take what they need, and [`ModelFolder`] finds the parts of a model on disk.
 
+mod adapter;
 pub mod builtin;
 mod entry;
 mod folder;
+mod generator;
 pub mod gguf;
 mod naming;
 mod pickle;
@@ -27,7 +29,9 @@ use crate::error::{Error, Result};
 use entry::Entry;
 use source::Source;
 
+pub use adapter::Adapter;
 pub use folder::{Layout, ModelFolder, find_weights};
+pub use generator::{GeneratorFile, GeneratorInfo, GuidanceRule};
 pub use stored::Stored;
 pub use weights::{LoraMode, Weights};
 
@@ -37,6 +41,8 @@ pub use weights::{LoraMode, Weights};
 pub struct Checkpoint {
     path: PathBuf,
     entries: BTreeMap<String, Entry>,
+    /// What a safetensors header says beside the tensors.
+    notes: HashMap<String, String>,
 }
 
 impl Checkpoint {
@@ -68,6 +74,14 @@ impl Checkpoint {
         Self::parse(Source::from_bytes(name, bytes))
     }
 
+    /// Reads `bytes`, which are part of the program, as [`from_bytes`](Self::from_bytes) does; they are not copied.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_static(name: impl Into<PathBuf>, bytes: &'static [u8]) -> Result<Self> {
+        Self::parse(Source::from_static(name, bytes))
+    }
+
     /// A checkpoint of tensors that are in memory already.
     ///
     /// # Errors
@@ -80,16 +94,17 @@ impl Checkpoint {
         Ok(Self {
             path: PathBuf::from("memory"),
             entries,
+            notes: HashMap::new(),
         })
     }
 
     fn parse(source: Source) -> Result<Self> {
         let source = Arc::new(source);
         let bytes = source.bytes();
-        let entries = if torch::is_torch(bytes) {
-            torch::entries(&source)?
+        let (entries, notes) = if torch::is_torch(bytes) {
+            (torch::entries(&source)?, HashMap::new())
         } else if gguf::is_gguf(bytes) {
-            gguf::entries(&source)?
+            (gguf::entries(&source)?, HashMap::new())
         } else if st::is_safetensors(bytes) {
             st::entries(&source)?
         } else {
@@ -100,6 +115,7 @@ impl Checkpoint {
         Ok(Self {
             path: source.path().to_owned(),
             entries: entries.into_iter().collect(),
+            notes,
         })
     }
 
@@ -156,12 +172,33 @@ impl Checkpoint {
         Ok(Self {
             path: path.to_owned(),
             entries,
+            notes: HashMap::new(),
         })
     }
 
     /// The file that was opened; for shards their index.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The note `key` in the header of a safetensors file.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.notes.get(key).map(String::as_str)
+    }
+
+    /// The tensors below `prefix`, without it: `dit.time_embed.0.bias` is `time_embed.0.bias` under `dit.`.
+    #[must_use]
+    pub fn under(&self, prefix: &str) -> Self {
+        let entries = self
+            .entries
+            .range(prefix.to_owned()..)
+            .map_while(|(name, entry)| Some((name.strip_prefix(prefix)?.to_owned(), entry.clone())))
+            .collect();
+        Self {
+            path: self.path.clone(),
+            entries,
+            notes: HashMap::new(),
+        }
     }
 
     /// Names of all tensors, sorted.

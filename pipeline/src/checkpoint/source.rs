@@ -19,6 +19,7 @@ pub(crate) struct Source {
 enum Bytes {
     Mapped(Mmap),
     Owned(Vec<u8>),
+    Static(&'static [u8]),
 }
 
 impl Source {
@@ -46,6 +47,14 @@ impl Source {
         }
     }
 
+    /// Takes `bytes`, which are part of the program, for the content of a file called `name`.
+    pub(crate) fn from_static(name: impl Into<PathBuf>, bytes: &'static [u8]) -> Self {
+        Self {
+            path: name.into(),
+            bytes: Bytes::Static(bytes),
+        }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -54,6 +63,7 @@ impl Source {
         match &self.bytes {
             Bytes::Mapped(map) => map,
             Bytes::Owned(bytes) => bytes,
+            Bytes::Static(bytes) => bytes,
         }
     }
 

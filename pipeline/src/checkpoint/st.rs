@@ -1,5 +1,6 @@
 //! Safetensors files.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -17,8 +18,11 @@ pub(super) fn is_safetensors(bytes: &[u8]) -> bool {
     rest.first() == Some(&b'{') && u64::from_le_bytes(*length) <= rest.len() as u64
 }
 
-/// All tensors in `source`.
-pub(super) fn entries(source: &Arc<Source>) -> Result<Vec<(String, Entry)>> {
+/// What stands in the header beside the tensors.
+pub(super) type Notes = HashMap<String, String>;
+
+/// All tensors in `source`, and the notes of its header.
+pub(super) fn entries(source: &Arc<Source>) -> Result<(Vec<(String, Entry)>, Notes)> {
     let bytes = source.bytes();
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
         source.error(format!(
@@ -26,7 +30,7 @@ pub(super) fn entries(source: &Arc<Source>) -> Result<Vec<(String, Entry)>> {
         ))
     })?;
     let data = header + 8;
-    metadata
+    let entries = metadata
         .tensors()
         .into_iter()
         .map(|(name, info)| {
@@ -43,7 +47,8 @@ pub(super) fn entries(source: &Arc<Source>) -> Result<Vec<(String, Entry)>> {
                 Entry::file(source, stored, info.shape.clone(), extent),
             ))
         })
-        .collect()
+        .collect::<Result<_>>()?;
+    Ok((entries, metadata.metadata().clone().unwrap_or_default()))
 }
 
 fn stored(dtype: Dtype) -> Option<Stored> {

@@ -8,7 +8,7 @@ use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::LayerNorm;
 
-use super::{Checkpoint, Stored};
+use super::{Adapter, Checkpoint, Stored};
 use crate::error::{Error, Result};
 use crate::linear::{Linear, Lora};
 use crate::progress::Progress;
@@ -42,6 +42,8 @@ struct Shared {
     dtype: DType,
     lora: LoraMode,
     lora_alpha: f64,
+    /// From files of their own.
+    adapters: Vec<Adapter>,
     progress: Progress,
     log: Mutex<Log>,
 }
@@ -51,6 +53,8 @@ struct Log {
     used: BTreeSet<String>,
     /// Name to expected and found.
     problems: BTreeMap<String, (String, String)>,
+    /// The tensors of adapters that a layer has taken.
+    adapted: BTreeSet<String>,
 }
 
 impl Weights {
@@ -63,6 +67,7 @@ impl Weights {
                 dtype,
                 lora: LoraMode::default(),
                 lora_alpha: 1.0,
+                adapters: Vec::new(),
                 progress: Progress::none(),
                 log: Mutex::default(),
             }),
@@ -79,6 +84,12 @@ impl Weights {
         })
     }
 
+    /// Adds adapters from files of their own to the linear layers that they name, beside those of the checkpoint.
+    #[must_use]
+    pub fn with_adapters(self, adapters: impl IntoIterator<Item = Adapter>) -> Self {
+        self.rebuilt(|shared| shared.adapters.extend(adapters))
+    }
+
     /// Checks the token of `progress` before each tensor.
     #[must_use]
     pub fn with_progress(self, progress: &Progress) -> Self {
@@ -93,6 +104,7 @@ impl Weights {
             dtype: old.dtype,
             lora: old.lora,
             lora_alpha: old.lora_alpha,
+            adapters: old.adapters.clone(),
             progress: old.progress.clone(),
             log: Mutex::default(),
         };
@@ -240,18 +252,62 @@ impl Weights {
         };
         let shared = &*self.shared;
         let bias = bias.then(|| base.get(outputs, "bias")).transpose()?;
-        let lora = self.lora(inputs, outputs)?;
+        let mut loras: Vec<Lora> = self.lora(inputs, outputs)?.into_iter().collect();
+        for adapter in &shared.adapters {
+            loras.extend(self.adapted(adapter, inputs, outputs)?);
+        }
         if let Some(blocks) = base.blocks((outputs, inputs), "weight")? {
-            return Ok(Linear::quantized(blocks, bias)?.with_lora(lora));
+            return Ok(Linear::quantized(blocks, bias)?.with_loras(loras));
         }
-        match lora {
-            Some(lora) if shared.lora == LoraMode::Merge => {
-                let weight = base.get_as((outputs, inputs), "weight", DType::F32)?;
-                let weight = lora.merge(&weight)?.to_dtype(shared.dtype)?;
-                Ok(Linear::new(weight, bias))
+        if loras.is_empty() || shared.lora != LoraMode::Merge {
+            let weight = base.get((outputs, inputs), "weight")?;
+            return Ok(Linear::new(weight, bias).with_loras(loras));
+        }
+        let mut weight = base.get_as((outputs, inputs), "weight", DType::F32)?;
+        for lora in &loras {
+            weight = lora.merge(&weight)?;
+        }
+        Ok(Linear::new(weight.to_dtype(shared.dtype)?, bias))
+    }
+
+    /// What `adapter` has for the layer here. A pair of another shape stays unused, which [`finish`](Self::finish)
+    /// reports.
+    fn adapted(&self, adapter: &Adapter, inputs: usize, outputs: usize) -> Result<Option<Lora>> {
+        let shared = &*self.shared;
+        let checkpoint = adapter.checkpoint();
+        let names = |j: usize| {
+            (
+                self.full(format!("matrix_A.{j}")),
+                self.full(format!("matrix_B.{j}")),
+            )
+        };
+        let count = (0..)
+            .take_while(|&j| checkpoint.contains(&names(j).0))
+            .count();
+        let rank = match checkpoint.shape(&names(0).0) {
+            Some(&[rank, _]) if count > 0 => rank,
+            _ => return Ok(None),
+        };
+        let dtype = match shared.lora {
+            LoraMode::Merge => DType::F32,
+            _ => shared.dtype,
+        };
+        let mut pairs = Vec::with_capacity(count);
+        for (a, b) in (0..count).map(names) {
+            shared.progress.check()?;
+            if checkpoint.shape(&a) != Some(&[rank, inputs])
+                || checkpoint.shape(&b) != Some(&[outputs / count, rank])
+            {
+                return Ok(None);
             }
-            lora => Ok(Linear::new(base.get((outputs, inputs), "weight")?, bias).with_lora(lora)),
+            pairs.push((
+                checkpoint.tensor(&a, &shared.device, dtype)?,
+                checkpoint.tensor(&b, &shared.device, dtype)?,
+            ));
+            let mut log = shared.log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.adapted.extend([a, b]);
         }
+        Ok(Some(Lora::new(pairs, adapter.alpha() / rank.max(1) as f64)))
     }
 
     fn lora(&self, inputs: usize, outputs: usize) -> Result<Option<Lora>> {
@@ -295,7 +351,7 @@ impl Weights {
         ))
     }
 
-    /// Ends loading. Returns the names of tensors that the model did not ask for, which is worth a warning.
+    /// Ends loading. Adapters whose tensors fit no layer are an error too. Returns the names of tensors that the model did not ask for, which is worth a warning.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] naming every missing and every misshapen tensor with what was expected and found, and
@@ -306,6 +362,24 @@ impl Weights {
             .log
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        for adapter in &self.shared.adapters {
+            let tensors = adapter.checkpoint();
+            let unused: Vec<_> = (tensors.names())
+                .filter(|name| !log.adapted.contains(*name))
+                .map(|name| format!("  {name} {:?}", tensors.shape(name).unwrap_or_default()))
+                .collect();
+            if !unused.is_empty() {
+                return Err(Error::checkpoint(
+                    tensors.path(),
+                    format!(
+                        "{} of its {} tensors fit no layer of this model; is the adapter for another one?\n{}",
+                        unused.len(),
+                        tensors.len(),
+                        unused.join("\n")
+                    ),
+                ));
+            }
+        }
         let checkpoint = &self.shared.checkpoint;
         let extra: Vec<String> = checkpoint
             .names()

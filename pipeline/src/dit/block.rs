@@ -164,7 +164,7 @@ fn widened(linear: &Linear, dtype: DType, steps: &[(usize, usize)]) -> Result<Li
     match linear.weight() {
         Some(weight) if weight.dtype() != dtype && steps.len() > 2 => {
             Ok(Linear::new(weight.to_dtype(dtype)?, linear.bias().cloned())
-                .with_lora(linear.lora().cloned()))
+                .with_loras(linear.loras().to_vec()))
         }
         _ => Ok(linear.clone()),
     }

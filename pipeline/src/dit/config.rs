@@ -88,8 +88,7 @@ impl DitConfig {
         {
             return Err(Error::invalid(format!(
                 "a latent of {frames} frames of {width}x{height} cannot be cut into {patch}x{patch} patches; \
-                 frames must be multiples of {} pixels",
-                8 * patch
+                 both sides must be multiples of {patch}"
             )));
         }
         Ok(Grid {

@@ -36,20 +36,35 @@ pub fn to_tensor(frames: &[Frame]) -> Result<Tensor> {
 /// [`Error::Cancelled`], [`Error::Invalid`] for another shape, or a failed tensor operation.
 pub fn to_frame(frames: &Tensor, index: usize, like: &Frame, progress: &Progress) -> Result<Frame> {
     let (_, height, width, _) = frames.dims4()?;
+    let format = *like.format();
+    let alpha = format
+        .alpha
+        .then(|| {
+            let plane = format.plane_count() - 1;
+            let size = Size::new(width, height);
+            resize_frame_plane(like, plane, size, progress.cancel_token())
+        })
+        .transpose()?;
+    encode(frames, index, &format, alpha)
+}
+
+/// One picture of a tensor `[frames, height, width, 3]` in 0..=255 as a frame of `format`, with the plane `alpha` if that
+/// has one.
+///
+/// # Errors
+/// [`Error::Invalid`] for another shape, or a failed tensor operation.
+pub fn encode(
+    frames: &Tensor,
+    index: usize,
+    format: &FrameFormat,
+    alpha: Option<Samples>,
+) -> Result<Frame> {
+    let (_, height, width, _) = frames.dims4()?;
     let size = Size::new(width, height);
     let rgb: Vec<f32> = frames.get(index)?.flatten_all()?.to_vec1()?;
-    let format = *like.format();
-    let mut planes = colour_planes(&rgb, size, &format);
-    if format.alpha {
-        let alpha = format.plane_count() - 1;
-        planes.push(resize_frame_plane(
-            like,
-            alpha,
-            size,
-            progress.cancel_token(),
-        )?);
-    }
-    Frame::new(format, size, planes)
+    let mut planes = colour_planes(&rgb, size, format);
+    planes.extend(alpha);
+    Frame::new(*format, size, planes)
 }
 
 /// What codes mean: `value = (code - offset) / span`, luma in 0..=1, chroma in -0.5..=0.5.

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
 
-use crate::checkpoint::{Checkpoint, ModelFolder, Weights};
+use crate::checkpoint::{Adapter, Checkpoint, GeneratorFile, ModelFolder, Weights};
 use crate::dit::Transformer;
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::registry::{self, Source};
 use crate::runtime::Runtime;
 use crate::text::{TOKENS, TextEncoder};
-use crate::vae::Vae;
+use crate::vae::{Vae, VaeConfig};
 
 /// Where each part of a model runs.
 #[derive(Clone, Debug)]
@@ -46,14 +46,40 @@ pub(crate) enum Stage {
     Two,
 }
 
-/// What a stage of a released model consists of. Parts are loaded when they are first needed.
+/// Adapters for the transformer, and what names them with their scale among all others.
+#[derive(Clone, Debug)]
+pub(crate) struct Lora {
+    pub adapter: Adapter,
+    pub source: Source,
+    pub scale: f64,
+}
+
+impl Lora {
+    /// The adapters in the file at `path`, `scale` times as strong as they were trained.
+    pub fn open(path: &Path, scale: f64) -> Result<Self> {
+        Ok(Self {
+            adapter: Adapter::open(path, scale)?,
+            source: Source::path(path)?,
+            scale,
+        })
+    }
+}
+
+/// Where the weights are.
+#[derive(Debug)]
+enum Origin {
+    Folder(ModelFolder, Stage),
+    File(GeneratorFile),
+}
+
+/// What a stage of a model consists of. Parts are loaded when they are first needed.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub folder: ModelFolder,
+    origin: Origin,
+    lora: Option<Lora>,
     pub text: TextEncoder,
     pub dit: Part<Transformer>,
     pub vae: Part<Vae>,
-    stage: Stage,
     /// Whether each part is dropped as soon as the next one is needed.
     frugal: bool,
 }
@@ -79,10 +105,42 @@ impl Parts {
                 &placement.vae,
             ),
             text,
-            folder,
-            stage,
+            origin: Origin::Folder(folder, stage),
+            lora: None,
             frugal,
         })
+    }
+
+    /// The parts inside of `file`, which `source` names. Only the tokenizer is read now.
+    pub fn of_file(file: GeneratorFile, source: &Source, placement: &Placement) -> Result<Self> {
+        Ok(Self {
+            text: TextEncoder::of_file(&file, source.clone(), &placement.text)?,
+            dit: Part::of(source.clone(), &placement.dit),
+            vae: Part::of(source.clone(), &placement.vae),
+            origin: Origin::File(file),
+            lora: None,
+            frugal: false,
+        })
+    }
+
+    /// The same parts with adapters merged into the transformer.
+    pub fn with_lora(mut self, lora: Option<Lora>) -> Self {
+        self.dit.variant = lora
+            .as_ref()
+            .map(|lora| (lora.source.clone(), lora.scale.to_bits()));
+        self.lora = lora;
+        self
+    }
+
+    /// Loads everything, unless the parts take turns.
+    pub fn preload(&self, progress: &Progress) -> Result<()> {
+        if self.frugal {
+            return Ok(());
+        }
+        self.text.preload(progress)?;
+        self.dit(progress)?;
+        self.vae(progress)?;
+        Ok(())
     }
 
     /// Drops all parts; they are read again when they are needed.
@@ -111,16 +169,29 @@ impl Parts {
     /// The VAE.
     pub fn vae(&self, progress: &Progress) -> Result<Arc<Vae>> {
         self.vae.get(|| {
-            let weights = weights(self.folder.open_vae()?, self.vae.runtime());
-            Vae::load(&weights.with_progress(progress))
+            let weights = weights(self.open_vae()?, self.vae.runtime());
+            let groups = match &self.origin {
+                Origin::Folder(..) => VaeConfig::GROUPS,
+                Origin::File(file) => file.info().vae_groups,
+            };
+            Vae::load_with_groups(&weights.with_progress(progress), groups)
         })
+    }
+
+    /// The VAE's weights.
+    pub fn open_vae(&self) -> Result<Checkpoint> {
+        match &self.origin {
+            Origin::Folder(folder, _) => folder.open_vae(),
+            Origin::File(file) => Ok(file.vae()),
+        }
     }
 
     /// The transformer's file.
     pub fn open_dit(&self) -> Result<Checkpoint> {
-        match self.stage {
-            Stage::One => self.folder.open_stage1(),
-            Stage::Two => self.folder.open_stage2(),
+        match &self.origin {
+            Origin::Folder(folder, Stage::One) => folder.open_stage1(),
+            Origin::Folder(folder, Stage::Two) => folder.open_stage2(),
+            Origin::File(file) => file.dit(),
         }
     }
 
@@ -128,7 +199,8 @@ impl Parts {
     pub fn dit(&self, progress: &Progress) -> Result<Arc<Transformer>> {
         self.dit.get(|| {
             let weights = weights(self.open_dit()?, self.dit.runtime());
-            Transformer::load(&weights.with_progress(progress))
+            let adapters = self.lora.iter().map(|lora| lora.adapter.clone());
+            Transformer::load(&weights.with_progress(progress).with_adapters(adapters))
         })
     }
 }
@@ -139,16 +211,37 @@ fn weights(checkpoint: Checkpoint, runtime: &Runtime) -> Weights {
 
 /// A part of a model from one file on one device in one number type.
 pub struct Part<T> {
-    file: PathBuf,
+    place: Place,
+    /// Adapters that are merged into it: where they come from, and the bits of their scale.
+    variant: Option<(Source, u64)>,
     runtime: Runtime,
     held: Mutex<Option<Arc<T>>>,
+}
+
+/// What names a part in this process.
+#[derive(Debug)]
+enum Place {
+    /// A file that is looked at again whenever the part is loaded.
+    File(PathBuf),
+    /// A model as it was found.
+    Source(Source),
 }
 
 impl<T: Send + Sync + 'static> Part<T> {
     /// The part in `file`. Nothing is read yet.
     pub fn new(file: &Path, runtime: &Runtime) -> Self {
+        Self::at(Place::File(file.to_owned()), runtime)
+    }
+
+    /// The part of the model that `source` names. Nothing is read yet.
+    pub fn of(source: Source, runtime: &Runtime) -> Self {
+        Self::at(Place::Source(source), runtime)
+    }
+
+    fn at(place: Place, runtime: &Runtime) -> Self {
         Self {
-            file: file.to_owned(),
+            place,
+            variant: None,
             runtime: runtime.clone(),
             held: Mutex::new(None),
         }
@@ -168,7 +261,14 @@ impl<T: Send + Sync + 'static> Part<T> {
         if let Some(part) = &*held {
             return Ok(part.clone());
         }
-        let part = registry::shared(Source::path(&self.file)?, &self.runtime, load)?;
+        let mut source = match &self.place {
+            Place::File(file) => Source::path(file)?,
+            Place::Source(source) => source.clone(),
+        };
+        if let Some((adapter, scale)) = &self.variant {
+            source = Source::Adapted(Box::new(source), Box::new(adapter.clone()), *scale);
+        }
+        let part = registry::shared(source, &self.runtime, load)?;
         *held = Some(part.clone());
         Ok(part)
     }
@@ -187,7 +287,7 @@ impl<T: Send + Sync + 'static> Part<T> {
 impl<T> fmt::Debug for Part<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Part")
-            .field("file", &self.file)
+            .field("place", &self.place)
             .field("runtime", &self.runtime)
             .field("loaded", &lock(&self.held).is_some())
             .finish()

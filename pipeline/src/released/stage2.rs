@@ -193,7 +193,7 @@ impl ReleasedEnhancer {
         let weights = |checkpoint| Weights::new(checkpoint, &Device::Cpu, DType::F32);
         Ok(Shapes {
             dit: DitConfig::infer(&weights(self.parts.open_dit()?))?,
-            vae: VaeConfig::infer(&weights(self.parts.folder.open_vae()?))?,
+            vae: VaeConfig::infer(&weights(self.parts.open_vae()?))?,
         })
     }
 

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Device, Tensor};
 
-use crate::checkpoint::{ModelFolder, Weights};
-use crate::error::Result;
+use crate::checkpoint::{Checkpoint, GeneratorFile, ModelFolder, Weights};
+use crate::error::{Error, Result};
 use crate::progress::{Event, Progress};
+use crate::registry::{self, Source};
 use crate::runtime::Runtime;
 
 pub use sentencepiece::Tokenizer;
@@ -25,12 +26,37 @@ const CACHED: usize = 16;
 /// between prompts: T5-v1.1-XXL alone is larger than either stage.
 #[derive(Debug)]
 pub struct TextEncoder {
-    folder: ModelFolder,
+    origin: Origin,
     tokenizer: Tokenizer,
     runtime: Runtime,
     tokens: usize,
     model: Mutex<Option<Arc<T5Encoder>>>,
     recent: Mutex<VecDeque<(String, Tensor)>>,
+}
+
+/// Where the weights are.
+#[derive(Debug)]
+enum Origin {
+    Folder(ModelFolder),
+    File(GeneratorFile, Source),
+}
+
+impl Origin {
+    fn open(&self) -> Result<Checkpoint> {
+        match self {
+            Self::Folder(folder) => folder.open_text_encoder(),
+            Self::File(file, _) => Ok(file.text()),
+        }
+    }
+
+    fn source(&self) -> Result<Source> {
+        match self {
+            Self::Folder(folder) => {
+                Source::path(folder.text_encoder.as_deref().unwrap_or(&folder.path))
+            }
+            Self::File(_, source) => Ok(source.clone()),
+        }
+    }
 }
 
 impl TextEncoder {
@@ -42,10 +68,31 @@ impl TextEncoder {
     /// [`Error::Checkpoint`](crate::Error::Checkpoint) when the tokenizer is absent or damaged.
     pub fn open(folder: &ModelFolder, runtime: &Runtime, tokens: usize) -> Result<Self> {
         Ok(Self {
-            folder: folder.clone(),
+            origin: Origin::Folder(folder.clone()),
             tokenizer: Tokenizer::open(folder.tokenizer()?)?,
             runtime: runtime.clone(),
             tokens,
+            model: Mutex::default(),
+            recent: Mutex::default(),
+        })
+    }
+
+    /// Opens the tokenizer inside of `file`, which `source` names; the weights follow when they are needed.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when the tokenizer is absent or damaged.
+    pub fn of_file(file: &GeneratorFile, source: Source, runtime: &Runtime) -> Result<Self> {
+        let tokenizer = Tokenizer::from_bytes(&file.tokenizer()?).map_err(|problem| {
+            Error::checkpoint(
+                file.path(),
+                format!("\"tokenizer\" is not a sentencepiece model of T5: {problem}"),
+            )
+        })?;
+        Ok(Self {
+            origin: Origin::File(file.clone(), source),
+            tokenizer,
+            runtime: runtime.clone(),
+            tokens: file.info().tokens,
             model: Mutex::default(),
             recent: Mutex::default(),
         })
@@ -99,13 +146,22 @@ impl TextEncoder {
             step: "load",
             total: None,
         });
-        let checkpoint = self.folder.open_text_encoder()?;
-        let weights = Weights::new(checkpoint, self.runtime.device(), self.runtime.dtype())
-            .with_progress(progress);
-        let loaded = Arc::new(T5Encoder::load(&weights)?);
+        let loaded = registry::shared(self.origin.source()?, &self.runtime, || {
+            let (device, dtype) = (self.runtime.device(), self.runtime.dtype());
+            let weights = Weights::new(self.origin.open()?, device, dtype);
+            T5Encoder::load(&weights.with_progress(progress))
+        })?;
         progress.emit(Event::Finished { step: "load" });
         *model = Some(loaded.clone());
         Ok(loaded)
+    }
+
+    /// Loads the weights before the first prompt.
+    ///
+    /// # Errors
+    /// As [`features`](Self::features).
+    pub fn preload(&self, progress: &Progress) -> Result<()> {
+        self.model(progress).map(drop)
     }
 
     /// Whether the weights are in memory.

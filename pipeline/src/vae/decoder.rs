@@ -54,10 +54,11 @@ impl Decoder {
             |name: &str| ResBlock::new(&builder.pp("mid").pp(name), channels, channels, latent);
         let middle = [middle("block_1")?, middle("block_2")?];
         let mut levels = Vec::with_capacity(count);
-        for (number, &outputs) in config.decoder_channels.iter().enumerate().rev() {
+        let sizes = config.decoder_channels.iter().zip(&config.decoder_blocks);
+        for (number, (&outputs, &repeats)) in sizes.enumerate().rev() {
             let level = builder.pp("up").pp(number);
-            let mut blocks = Vec::with_capacity(config.decoder_blocks);
-            for block in 0..config.decoder_blocks {
+            let mut blocks = Vec::with_capacity(repeats);
+            for block in 0..repeats {
                 blocks.push(ResBlock::new(
                     &level.pp("block").pp(block),
                     channels,

@@ -31,10 +31,11 @@ impl Encoder {
         let conv_in = Conv::causal(&builder.pp("conv_in"), config.colours, channels, 3)?;
         let last = config.encoder_channels.len().saturating_sub(1);
         let mut levels = Vec::with_capacity(last + 1);
-        for (index, &outputs) in config.encoder_channels.iter().enumerate() {
+        let sizes = config.encoder_channels.iter().zip(&config.encoder_blocks);
+        for (index, (&outputs, &count)) in sizes.enumerate() {
             let level = builder.pp("down").pp(index);
-            let mut blocks = Vec::with_capacity(config.encoder_blocks);
-            for block in 0..config.encoder_blocks {
+            let mut blocks = Vec::with_capacity(count);
+            for block in 0..count {
                 blocks.push(ResBlock::new(
                     &level.pp("block").pp(block),
                     channels,

@@ -37,16 +37,16 @@ pub struct VaeConfig {
     pub colours: usize,
     /// Latent channels.
     pub latent: usize,
-    /// Channels after the encoder's first convolution.
+    /// Channels after the encoder's first convolution; 0 without an encoder.
     pub base: usize,
-    /// Channels of the encoder's levels, highest resolution first.
+    /// Channels of the encoder's levels, highest resolution first; none without an encoder.
     pub encoder_channels: Vec<usize>,
     /// Residual blocks on each level of the encoder.
-    pub encoder_blocks: usize,
+    pub encoder_blocks: Vec<usize>,
     /// Channels of the decoder's levels, highest resolution first.
     pub decoder_channels: Vec<usize>,
     /// Residual blocks on each level of the decoder.
-    pub decoder_blocks: usize,
+    pub decoder_blocks: Vec<usize>,
     /// Groups of the normalisations.
     pub groups: usize,
 }
@@ -69,30 +69,40 @@ impl VaeConfig {
                 ),
             )),
         };
-        let input = shape("encoder.conv_in.conv.weight", 5)?;
+        let output = shape("decoder.conv_out.conv.weight", 5)?;
         let latent = shape("decoder.conv_in.conv.weight", 5)?;
+        // Who only generates needs no encoder.
+        let base = match weights.contains("encoder.conv_in.conv.weight") {
+            true => shape("encoder.conv_in.conv.weight", 5)?[0],
+            false => 0,
+        };
         let channels = |side: &str| {
             (0..weights.count(side))
                 .map(|level| Ok(shape(&format!("{side}.{level}.block.0.conv1.conv.weight"), 5)?[0]))
                 .collect::<Result<Vec<_>>>()
         };
+        let blocks = |side: &str| {
+            (0..weights.count(side))
+                .map(|level| weights.count(&format!("{side}.{level}.block")))
+                .collect()
+        };
         let config = Self {
-            colours: input[1],
+            colours: output[0],
             latent: latent[1],
-            base: input[0],
+            base,
             encoder_channels: channels("encoder.down")?,
-            encoder_blocks: weights.count("encoder.down.0.block"),
+            encoder_blocks: blocks("encoder.down"),
             decoder_channels: channels("decoder.up")?,
-            decoder_blocks: weights.count("decoder.up.0.block"),
+            decoder_blocks: blocks("decoder.up"),
             groups: Self::GROUPS,
         };
-        if config.encoder_channels.is_empty()
-            || config.encoder_channels.len() != config.decoder_channels.len()
+        if config.decoder_channels.is_empty()
+            || (base > 0 && config.encoder_channels.len() != config.decoder_channels.len())
         {
             return Err(Error::checkpoint(
                 weights.checkpoint().path(),
                 format!(
-                    "an encoder of {} levels and a decoder of {}; both should have the same number",
+                    "an encoder of {} levels and a decoder of {}; a decoder is needed, and an encoder has as many",
                     config.encoder_channels.len(),
                     config.decoder_channels.len()
                 ),
@@ -103,12 +113,12 @@ impl VaeConfig {
 
     /// By how much width and height are reduced.
     pub fn space_factor(&self) -> usize {
-        1 << (self.encoder_channels.len() - 1)
+        1 << self.decoder_channels.len().saturating_sub(1)
     }
 
     /// By how much the number of frames is reduced, after the first one.
     pub fn time_factor(&self) -> usize {
-        1 << TIME_LEVELS.min(self.encoder_channels.len() - 1)
+        1 << TIME_LEVELS.min(self.decoder_channels.len().saturating_sub(1))
     }
 
     /// Latent frames of a clip of `frames` frames.
@@ -126,19 +136,32 @@ impl VaeConfig {
 #[derive(Debug)]
 pub struct Vae {
     config: VaeConfig,
-    encoder: Encoder,
+    /// Absent where clips are only generated.
+    encoder: Option<Encoder>,
     decoder: Decoder,
     device: Device,
     dtype: DType,
 }
 
 impl Vae {
-    /// Loads a VAE whose names begin with `encoder.` and `decoder.`.
+    /// Loads a VAE with the release's number of groups, whose names begin with `encoder.` and `decoder.`; the encoder may
+    /// be absent.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] naming all tensors that are missing or of another shape; [`Error::Cancelled`].
     pub fn load(weights: &Weights) -> Result<Self> {
-        let config = VaeConfig::infer(weights)?;
+        Self::load_with_groups(weights, VaeConfig::GROUPS)
+    }
+
+    /// As [`load`](Self::load) with normalisations of `groups` groups, which no tensor tells.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and [`Error::Invalid`] when a level's channels cannot be cut into so many groups.
+    pub fn load_with_groups(weights: &Weights, groups: usize) -> Result<Self> {
+        let config = VaeConfig {
+            groups,
+            ..VaeConfig::infer(weights)?
+        };
         let slots = Cell::new(0);
         let builder = |name: &str| Builder {
             weights: weights.pp(name),
@@ -146,7 +169,9 @@ impl Vae {
             groups: config.groups,
         };
         let vae = Self {
-            encoder: Encoder::new(&builder("encoder"), &config)?,
+            encoder: (config.base > 0)
+                .then(|| Encoder::new(&builder("encoder"), &config))
+                .transpose()?,
             decoder: Decoder::new(&builder("decoder"), &config)?,
             device: weights.device().clone(),
             dtype: activation_dtype(weights),
@@ -171,7 +196,7 @@ impl Vae {
     /// [`VaeConfig::space_factor`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] for other sizes, [`Error::Cancelled`], or a failed tensor operation.
+    /// [`Error::Invalid`] for other sizes or without an encoder, [`Error::Cancelled`], or a failed tensor operation.
     pub fn encode(&self, clip: &Tensor, progress: &Progress) -> Result<Tensor> {
         let (_, _, frames, _, _) = clip.dims5()?;
         let chunks = chunks::encode(frames);
@@ -218,19 +243,47 @@ impl Vae {
         progress: &Progress,
         tap: &mut dyn FnMut(DecoderTap, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
+        let mut parts = Vec::new();
+        self.decode_chunks(latent, progress, tap, &mut |frames| {
+            parts.push(frames);
+            Ok(())
+        })?;
+        join(parts)
+    }
+
+    /// As [`decode`](Self::decode), but `each` gets the frames of every chunk as soon as they are there, so that they are
+    /// never in memory all at once.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode), and those of `each`.
+    pub fn decode_each(
+        &self,
+        latent: &Tensor,
+        progress: &Progress,
+        mut each: impl FnMut(Tensor) -> Result<()>,
+    ) -> Result<()> {
+        self.decode_chunks(latent, progress, &mut |_, _| Ok(()), &mut each)
+    }
+
+    fn decode_chunks(
+        &self,
+        latent: &Tensor,
+        progress: &Progress,
+        tap: &mut dyn FnMut(DecoderTap, &Tensor) -> Result<()>,
+        each: &mut dyn FnMut(Tensor) -> Result<()>,
+    ) -> Result<()> {
         let (_, _, latents, _, _) = latent.dims5()?;
         let chunks = chunks::decode(latents);
         let mut decoding = Decoding::new(self);
-        let mut parts = Vec::with_capacity(chunks.len());
         started(progress, "decode", chunks.len());
         for (index, chunk) in chunks.iter().enumerate() {
             let more = index + 1 < chunks.len();
             let chunk = latent.narrow(2, chunk.start, chunk.len())?;
-            parts.push(decoding.push_tapped(&chunk, more, progress, tap)?);
+            each(decoding.push_tapped(&chunk, more, progress, tap)?)?;
             advanced(progress, "decode", index);
         }
         finished(progress, "decode");
-        join(parts)
+        Ok(())
     }
 
     /// As [`decode`](Self::decode), in `count` column tiles that are decoded one after another, each with `overlap`
@@ -337,6 +390,10 @@ impl<'a> Encoding<'a> {
     /// As [`Vae::encode`].
     pub fn push(&mut self, chunk: &Tensor, more: bool, progress: &Progress) -> Result<Tensor> {
         let config = &self.vae.config;
+        let encoder =
+            self.vae.encoder.as_ref().ok_or_else(|| {
+                Error::invalid("this VAE has a decoder only; it cannot read frames")
+            })?;
         let frames = by_frame(chunk, self.vae, config.colours, config.space_factor())?;
         let mut pass = Pass {
             cache: &mut self.cache,
@@ -344,7 +401,7 @@ impl<'a> Encoding<'a> {
             split: false,
             progress,
         };
-        let moments = self.vae.encoder.forward(&frames, &mut pass)?;
+        let moments = encoder.forward(&frames, &mut pass)?;
         if !more {
             self.cache.clear();
         }
@@ -437,9 +494,9 @@ mod tests {
             latent: 16,
             base: 128,
             encoder_channels: vec![128, 256, 256, 512],
-            encoder_blocks: 3,
+            encoder_blocks: vec![3; 4],
             decoder_channels: vec![128, 256, 256, 512],
-            decoder_blocks: 4,
+            decoder_blocks: vec![4; 4],
             groups: 32,
         };
         assert_eq!((config.space_factor(), config.time_factor()), (8, 4));

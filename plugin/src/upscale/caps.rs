@@ -4,35 +4,14 @@
 //! Only width and height change; every other field passes. Downstream may fix the output size, but its size is never
 //! mirrored into what the sink pad offers: a scaler before this element would otherwise do the enlarging.
 
-use gst_video::{VideoCapsBuilder, VideoColorMatrix, VideoFormat, VideoInfo, VideoInterlaceMode};
+use gst_video::{VideoCapsBuilder, VideoColorMatrix, VideoInfo, VideoInterlaceMode};
 use once_cell::sync::Lazy;
 
 use super::settings::MAX_SCALE;
+use crate::convert::FORMATS;
 
 /// Largest width and height on either side.
 pub(super) const MAX_SIDE: i32 = 16384;
-
-/// All formats, best first. Input and output format are always the same.
-pub(super) const FORMATS: [VideoFormat; 18] = [
-    VideoFormat::I420,
-    VideoFormat::Nv12,
-    VideoFormat::Yv12,
-    VideoFormat::Y42b,
-    VideoFormat::Y444,
-    VideoFormat::I42010le,
-    VideoFormat::P01010le,
-    VideoFormat::Rgb,
-    VideoFormat::Bgr,
-    VideoFormat::Rgbx,
-    VideoFormat::Bgrx,
-    VideoFormat::Xrgb,
-    VideoFormat::Xbgr,
-    VideoFormat::Rgba,
-    VideoFormat::Bgra,
-    VideoFormat::Argb,
-    VideoFormat::Abgr,
-    VideoFormat::Gray8,
-];
 
 /// What both pad templates offer.
 pub(super) static TEMPLATE: Lazy<gst::Caps> = Lazy::new(|| {

@@ -10,7 +10,6 @@
 //! | `sinkpad`, `srcpad` | what other elements ask of the pads |
 //! | `worker` | the source pad's task: everything serialized, in order |
 //! | `output` | buffer pools and finished buffers |
-//! | `convert` | planes of a buffer to planes of a frame and back |
 //! | `ticket` | timestamps, flags and metas that travel with a frame |
 //! | `loader` | loading the model beside the streaming threads |
 //! | `report` | messages on the bus |
@@ -21,7 +20,6 @@ use gst::prelude::*;
 use once_cell::sync::Lazy;
 
 mod caps;
-mod convert;
 mod imp;
 mod loader;
 mod output;

@@ -6,8 +6,8 @@ use gst::prelude::*;
 use gst_video::prelude::*;
 use gst_video::{VideoAlignment, VideoInfo};
 
-use super::convert;
 use super::ticket::Ticket;
+use crate::convert;
 
 /// A configured, active pool for one output format.
 ///

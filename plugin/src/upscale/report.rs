@@ -11,17 +11,8 @@ use super::imp::FlashUpscale;
 impl FlashUpscale {
     /// Posts what went wrong and what to do about it. A cancellation is no error.
     pub(super) fn post_failure(&self, error: &Error) {
-        let message = match error {
-            Error::Cancelled => return,
-            Error::ModelNotFound { .. } => {
-                gst::error_msg!(gst::ResourceError::NotFound, ("{error}"))
-            }
-            Error::Checkpoint { .. } => gst::error_msg!(gst::ResourceError::Read, ("{error}")),
-            Error::Io { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ("{error}")),
-            Error::Device { .. } => gst::error_msg!(gst::ResourceError::Settings, ("{error}")),
-            Error::Memory { .. } => gst::error_msg!(gst::ResourceError::NoSpaceLeft, ("{error}")),
-            Error::Invalid(_) => gst::error_msg!(gst::LibraryError::Settings, ("{error}")),
-            _ => gst::error_msg!(gst::LibraryError::Failed, ("{error}")),
+        let Some(message) = crate::failure::message(error) else {
+            return;
         };
         gst::error!(CAT, imp = self, "{error}");
         self.post_error_message(message);

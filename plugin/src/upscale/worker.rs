@@ -14,10 +14,11 @@ use gst::subclass::prelude::*;
 
 use self::model::Failure;
 use self::negotiation::Negotiated;
+use super::CAT;
 use super::imp::FlashUpscale;
 use super::run::{Item, Run};
 use super::ticket::Ticket;
-use super::{CAT, convert};
+use crate::convert;
 
 mod model;
 mod negotiation;

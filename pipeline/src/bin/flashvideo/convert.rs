@@ -242,18 +242,19 @@ impl Step {
                 let view = self.weights.pp(layer);
                 let linear = view.linear(inputs, outputs)?;
                 self.weights.finish()?;
-                match (linear.weight(), linear.lora()) {
+                match (linear.weight(), linear.loras()) {
                     (Some(weight), _) => weight.clone(),
                     // The base is quantised already.
-                    (None, lora) => {
-                        let weight = checkpoint.tensor(
+                    (None, loras) => {
+                        let mut weight = checkpoint.tensor(
                             &format!("{layer}.original.weight"),
                             &Device::Cpu,
                             DType::F32,
                         )?;
-                        lora.map(|lora| lora.merge(&weight))
-                            .transpose()?
-                            .unwrap_or(weight)
+                        for lora in loras {
+                            weight = lora.merge(&weight)?;
+                        }
+                        weight
                     }
                 }
             }

@@ -9,8 +9,9 @@ use gst_video::VideoInfo;
 use super::super::imp::FlashUpscale;
 use super::super::output::Output;
 use super::super::run::Run;
-use super::super::{CAT, caps, convert};
+use super::super::{CAT, caps};
 use super::Worker;
+use crate::convert;
 
 /// What caps say about both sides.
 pub(super) struct Negotiated {

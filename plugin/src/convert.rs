@@ -3,10 +3,32 @@
 
 use flashvideo::{Frame, FrameFormat, Planes, Samples, Siting, Size};
 use gst_video::prelude::*;
-use gst_video::{VideoChromaSite, VideoColorRange, VideoFrameRef, VideoInfo};
+use gst_video::{VideoChromaSite, VideoColorRange, VideoFormat, VideoFrameRef, VideoInfo};
+
+/// All formats that can be read and written, best first.
+pub(crate) const FORMATS: [VideoFormat; 18] = [
+    VideoFormat::I420,
+    VideoFormat::Nv12,
+    VideoFormat::Yv12,
+    VideoFormat::Y42b,
+    VideoFormat::Y444,
+    VideoFormat::I42010le,
+    VideoFormat::P01010le,
+    VideoFormat::Rgb,
+    VideoFormat::Bgr,
+    VideoFormat::Rgbx,
+    VideoFormat::Bgrx,
+    VideoFormat::Xrgb,
+    VideoFormat::Xbgr,
+    VideoFormat::Rgba,
+    VideoFormat::Bgra,
+    VideoFormat::Argb,
+    VideoFormat::Abgr,
+    VideoFormat::Gray8,
+];
 
 /// Meaning of the samples in frames of `info`: planes, depth, and range, matrix and siting of the caps.
-pub(super) fn frame_format(info: &VideoInfo) -> FrameFormat {
+pub(crate) fn frame_format(info: &VideoInfo) -> FrameFormat {
     let format = info.format_info();
     let log2_sub = |subs: &[u32]| subs.get(1).map_or(0, |&sub| sub as u8);
     let planes = if format.is_gray() {
@@ -198,7 +220,7 @@ fn interleave<const STEP: usize>(row: &mut [u8], values: &[u8]) {
 ///
 /// # Errors
 /// When the buffer does not hold the picture that the caps promise.
-pub(super) fn read(
+pub(crate) fn read(
     buffer: &gst::BufferRef,
     info: &VideoInfo,
     format: FrameFormat,
@@ -243,7 +265,7 @@ pub(super) fn read(
 ///
 /// # Errors
 /// When the buffer cannot take it.
-pub(super) fn write(
+pub(crate) fn write(
     frame: &Frame,
     buffer: &mut gst::BufferRef,
     info: &VideoInfo,

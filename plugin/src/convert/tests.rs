@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 use gst_video::VideoFormat;
 
-use super::super::caps::FORMATS;
+use super::FORMATS;
 use super::*;
 
 fn info(format: VideoFormat, width: u32, height: u32) -> VideoInfo {

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MPL-2.0
+//! What cannot be done is said, with what can.
+
+use gst::prelude::*;
+
+use crate::rig::{Lines, Rig, data, element};
+
+/// The error of an element with these properties on its way to PLAYING.
+fn error(properties: &[(&str, &str)]) -> glib::Error {
+    let element = element(properties);
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    let sink = gst::ElementFactory::make("fakesink").build().unwrap();
+    let pipeline = gst::Pipeline::new();
+    pipeline.add_many([&element, &sink]).unwrap();
+    element.link(&sink).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let _ = pipeline.set_state(gst::State::Playing);
+    let message = bus.timed_pop_filtered(crate::rig::PATIENCE, &[gst::MessageType::Error]);
+    pipeline.set_state(gst::State::Null).unwrap();
+    match message.expect("an error message").view() {
+        gst::MessageView::Error(error) => error.error(),
+        _ => unreachable!("filtered"),
+    }
+}
+
+#[test]
+fn models_that_are_none() {
+    let found = error(&[("model", "/no/such/model")]);
+    assert!(found.matches(gst::ResourceError::NotFound), "{found}");
+    let text = Lines::new("model", b"not a model");
+    let found = error(&[("model", &text.path())]);
+    assert!(found.matches(gst::ResourceError::Read), "{found}");
+    let found = error(&[("model", &data("compact-chain.safetensors"))]);
+    assert!(found.matches(gst::ResourceError::Read), "{found}");
+    let bytes = std::fs::read(crate::rig::model()).unwrap();
+    let half = Lines::new("half", &bytes[..bytes.len() / 2]);
+    let found = error(&[("model", &half.path())]);
+    assert!(found.matches(gst::ResourceError::Read), "{found}");
+}
+
+#[test]
+fn adapters_that_do_not_fit() {
+    let found = error(&[("lora", "/no/such/adapter")]);
+    assert!(found.matches(gst::ResourceError::OpenRead), "{found}");
+    let found = error(&[("lora", &data("nano.safetensors"))]);
+    assert!(found.matches(gst::ResourceError::Read), "{found}");
+}
+
+#[test]
+fn impossible_settings() {
+    for (property, value, says) in [("num-frames", "13", "at most 9"), ("steps", "1", "steps")] {
+        let found = error(&[(property, value)]);
+        assert!(found.matches(gst::LibraryError::Settings), "{found}");
+        assert!(found.to_string().contains(says), "{found}");
+    }
+    let found = error(&[("device", "cuda:99")]);
+    assert!(found.matches(gst::ResourceError::Settings), "{found}");
+}
+
+#[test]
+fn files_of_prompts_without_any() {
+    let found = error(&[("prompts-file", "/no/such/file")]);
+    assert!(found.matches(gst::ResourceError::OpenRead), "{found}");
+    for text in [&b"# only a comment\n"[..], b"", b"\xff\xfe\x00"] {
+        let lines = Lines::new("none", text);
+        let found = error(&[("prompts-file", &lines.path())]);
+        assert!(found.matches(gst::ResourceError::Read), "{found}");
+        assert!(found.to_string().contains("prompts-file"), "{found}");
+    }
+}
+
+#[test]
+fn after_an_error_it_works_again() {
+    let mut rig = Rig::ready(&[("num-frames", "13")]);
+    assert!(rig.element.set_state(gst::State::Paused).is_err());
+    rig.element.set_state(gst::State::Null).unwrap();
+    rig.element.set_property("num-frames", 5u32);
+    rig.harness.play();
+    assert_eq!(rig.finish().len(), 5);
+}

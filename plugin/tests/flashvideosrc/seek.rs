@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Seeking inside clips.
+
+use gst::prelude::*;
+
+use crate::rig::{FRAME, FRAMES, Rig, all_bytes};
+
+fn seek(rig: &mut Rig, start: gst::ClockTime, stop: Option<gst::ClockTime>) -> bool {
+    let event = gst::event::Seek::new(
+        1.0,
+        gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE,
+        gst::SeekType::Set,
+        start,
+        gst::SeekType::Set,
+        stop,
+    );
+    rig.harness.push_upstream_event(event)
+}
+
+/// Buffers up to the next EOS; those from before the flush are dropped.
+fn after_flush(rig: &mut Rig) -> Vec<gst::Buffer> {
+    while rig.harness.pull_event().unwrap().type_() != gst::EventType::FlushStop {}
+    rig.finish()
+}
+
+#[test]
+fn seeks_make_nothing_again() {
+    let mut rig = Rig::new(&[("num-clips", "2")]);
+    let all = all_bytes(&rig.finish());
+    for (start, stop, want) in [
+        (FRAME * 4, None, 4..2 * FRAMES),
+        (FRAME * 10 + FRAME / 2, None, 10..2 * FRAMES),
+        (FRAME * 2, Some(FRAME * 5), 2..5),
+        (gst::ClockTime::ZERO, None, 0..2 * FRAMES),
+    ] {
+        assert!(seek(&mut rig, start, stop));
+        let buffers = after_flush(&mut rig);
+        let times: Vec<_> = buffers.iter().map(|b| b.pts().unwrap()).collect();
+        let wanted: Vec<_> = want.clone().map(|index| FRAME * index as u64).collect();
+        assert_eq!(times, wanted);
+        assert!(all_bytes(&buffers) == all[want]);
+    }
+    assert_eq!(rig.stats::<u64>("clips"), 2);
+}
+
+#[test]
+fn a_seek_beyond_what_is_made_makes_only_that() {
+    let mut rig = Rig::ready(&[("num-clips", "1000000"), ("num-frames", "5")]);
+    rig.harness.play();
+    rig.pull();
+    let far = FRAME * (5 * 500_000 + 3);
+    assert!(seek(&mut rig, far, Some(far + FRAME * 4)));
+    let buffers = after_flush(&mut rig);
+    assert_eq!(buffers[0].pts(), Some(far));
+    assert_eq!(buffers.len(), 4);
+    let mut last = Rig::new(&[("seed", "500000"), ("num-frames", "5")]);
+    assert!(all_bytes(&buffers[..2]) == all_bytes(&last.finish()[3..]));
+}
+
+#[test]
+fn backwards_is_refused() {
+    let mut rig = Rig::new(&[]);
+    rig.pull();
+    let event = gst::event::Seek::new(
+        -1.0,
+        gst::SeekFlags::FLUSH,
+        gst::SeekType::Set,
+        gst::ClockTime::ZERO,
+        gst::SeekType::Set,
+        FRAME * 4,
+    );
+    assert!(!rig.harness.push_upstream_event(event));
+}
+
+#[test]
+fn the_seeking_query_knows() {
+    for (live, seekable) in [("false", true), ("true", false)] {
+        let rig = Rig::new(&[("is-live", live)]);
+        let mut query = gst::query::Seeking::new(gst::Format::Time);
+        assert!(rig.element.query(&mut query));
+        assert_eq!(query.result().0, seekable);
+    }
+}
