@@ -3,7 +3,8 @@
 .PHONY: help demo test lint bench clean
 
 help:
-	@echo 'make demo    install, build, and enhance the clip in examples/media: demo/out.mp4, demo/side_by_side.png'
+	@echo 'make demo    install, build, and enhance the clip in examples/media: demo/out.mp4, demo/side_by_side.png;'
+	@echo '             clips from three prompts, as made and as enhanced: demo/storybook.png'
 	@echo 'make test    install what the tests need and run them all'
 	@echo 'make lint    formatting and clippy'
 	@echo 'make bench   speed of the enhancer on this machine'

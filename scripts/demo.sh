@@ -24,6 +24,12 @@ built=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_
 mkdir -p demo
 timed "enhance $clip by four" "$built/enhance" "$clip" demo/out.mp4 --scale 4 --force
 timed "picture" "$built/side_by_side" "$clip" demo/side_by_side.png --at 1 --crop 800x720 --scale 4 --force
+if [ -f models/builtin-source.safetensors ]; then
+    timed "three clips from prompts, enhanced to 1080p" "$built/storybook" demo/storybook.png --force \
+        "a red balloon rises over snowy mountains at sunset" \
+        "a blue boat sails to the left on the sea at night" \
+        "a yellow bird flies to the right over a meadow in the rain"
+fi
 
 printf '\n'
 for index in "${!names[@]}"; do

@@ -4,10 +4,13 @@
 //! |---|---|
 //! | `minimal` | the shortest pipeline with `flashupscale` |
 //! | `enhance` | a file in, a larger and sharper file out, with sound and subtitles kept |
+//! | `preview` | a prompt in several seeds, small; only the chosen one is enhanced |
+//! | `storybook` | prompts in, a sheet of clips out, each as made and as enhanced |
 //! | `side_by_side` | a picture of one frame: plain Lanczos beside `flashupscale` |
 //!
 //! The elements are linked into the programs, so nothing has to be installed into GStreamer's plugin path.
 
+pub mod clips;
 pub mod container;
 pub mod enhancer;
 pub mod output;

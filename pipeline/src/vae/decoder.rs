@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use super::conv::{Builder, Conv, Pass};
+use super::enlarge;
 use super::norm::Norm;
 use super::resblock::ResBlock;
 use super::{TIME_LEVELS, VaeConfig};
@@ -116,8 +117,7 @@ impl Decoder {
             }
             tap(DecoderTap::LastBlock(level.number), &x)?;
             if let Some(up) = &level.up {
-                let (_, _, height, width) = x.dims4()?;
-                x = up.forward(&x.upsample_nearest2d(2 * height, 2 * width)?, None, pass)?;
+                x = up.forward(&enlarge::twice(&x)?, None, pass)?;
                 if level.doubles_time {
                     // The convolution sees single frames, so it runs before they are repeated.
                     x = double_time(&x, pass.split)?;

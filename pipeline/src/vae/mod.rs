@@ -7,6 +7,8 @@ pub mod chunks;
 pub mod conv;
 pub mod decoder;
 pub mod encoder;
+mod enlarge;
+mod narrow;
 pub mod norm;
 pub mod resblock;
 mod taps;

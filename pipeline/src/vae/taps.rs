@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::narrow::{self, Packed};
 use crate::error::Result;
+use crate::kernels::cpu::CpuLevel;
 use crate::kernels::matmul::{Matrix, matmul};
 use crate::progress::CancelToken;
 
@@ -65,6 +67,11 @@ impl Task<'_> {
                 band.planes.push(part);
             }
         }
+        let conv = &self.shape;
+        let packed = (conv.stride == 1 && conv.extent.1 == 3 && outputs <= narrow::MAX_OUTPUTS)
+            .then(CpuLevel::selected)
+            .transpose()?
+            .map(|level| Packed::new(self.taps, outputs, conv.inputs, level));
         bands.into_par_iter().try_for_each_init(
             || (Vec::new(), Vec::new()),
             |(tile, sums), mut band| {
@@ -74,8 +81,8 @@ impl Task<'_> {
                         &mut band,
                         column,
                         TILE_COLUMNS.min(width - column),
-                        tile,
-                        sums,
+                        packed.as_ref(),
+                        (tile, sums),
                     );
                 }
                 Ok(())
@@ -93,8 +100,8 @@ impl Task<'_> {
         band: &mut Band<'_>,
         column: usize,
         width: usize,
-        tile: &mut Vec<f32>,
-        sums: &mut Vec<f32>,
+        packed: Option<&Packed>,
+        (tile, sums): (&mut Vec<f32>, &mut Vec<f32>),
     ) {
         let conv = &self.shape;
         let ((time, k), stride) = (conv.extent, conv.stride);
@@ -107,7 +114,7 @@ impl Task<'_> {
         let phase = tile_rows * pitch;
         let channel = stride * stride * phase;
         tile.clear();
-        tile.resize(time * conv.inputs * channel, 0.0);
+        tile.resize(time * conv.inputs * channel + narrow::SLACK, 0.0);
         let origin = (band.row * stride, column * stride);
         for t in 0..time {
             let Some(frame) = self.clip.get(band.frame + t) else {
@@ -120,6 +127,18 @@ impl Task<'_> {
             {
                 self.fill(target, plane, origin, (tile_rows, pitch));
             }
+        }
+        if let Some(packed) = packed {
+            let seen = narrow::Tile {
+                data: tile,
+                plane: channel,
+                pitch,
+                rows,
+                columns: width,
+            };
+            packed.run(seen, sums);
+            let pitch = Packed::sums_pitch(width);
+            return self.store(band, column, width, (sums, rows * pitch, pitch));
         }
         let columns = (rows - 1) * pitch + width;
         sums.clear();
@@ -140,6 +159,19 @@ impl Task<'_> {
                 Matrix::new(&tile[offset..], (conv.inputs, columns), (channel, 1)),
             );
         }
+        self.store(band, column, width, (sums, columns, pitch));
+    }
+
+    /// Writes columns `column..column + width` of `band`: `sums`, whose outputs and rows lie so many values apart, the
+    /// bias and the residual.
+    fn store(
+        &self,
+        band: &mut Band<'_>,
+        column: usize,
+        width: usize,
+        (sums, columns, pitch): (&[f32], usize, usize),
+    ) {
+        let conv = &self.shape;
         let plane_size = self.out.0 * self.out.1;
         for (output, plane) in band.planes.iter_mut().enumerate() {
             let bias = self.bias.get(output).copied().unwrap_or(0.0);

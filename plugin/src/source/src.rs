@@ -11,6 +11,7 @@ use gst::ClockTime;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
+use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
 use gst_video::VideoInfo;
 
@@ -379,7 +380,10 @@ impl BaseSrcImpl for FlashVideoSrc {
 }
 
 impl PushSrcImpl for FlashVideoSrc {
-    fn fill(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
+    fn create(
+        &self,
+        _buffer: Option<&mut gst::BufferRef>,
+    ) -> Result<CreateSuccess, gst::FlowError> {
         let output = {
             let mut place = self.place();
             let output = place.output.clone().ok_or(gst::FlowError::NotNegotiated)?;
@@ -388,6 +392,9 @@ impl PushSrcImpl for FlashVideoSrc {
         };
         let studio = self.studio().ok_or(gst::FlowError::Flushing)?;
         let (picture, is_new) = self.next_picture(&studio, &output)?;
+        let pool = self.obj().buffer_pool().ok_or(gst::FlowError::Flushing)?;
+        let mut taken = pool.acquire_buffer(None)?;
+        let buffer = taken.make_mut();
         convert::write(&picture, buffer, &output.info).map_err(|text| {
             gst::element_imp_error!(self, gst::StreamError::Format, ("{text}"));
             gst::FlowError::Error
@@ -412,6 +419,6 @@ impl PushSrcImpl for FlashVideoSrc {
         buffer.set_offset(tick);
         buffer.set_offset_end(tick + 1);
         self.stats().frame(!is_new);
-        Ok(gst::FlowSuccess::Ok)
+        Ok(CreateSuccess::NewBuffer(taken))
     }
 }

@@ -66,6 +66,7 @@ fn going_round_makes_nothing_twice() {
     assert!(all[..10] == all[10..20] && all[..5] == all[20..25] && all[..5] != all[5..10]);
     let times = buffers.iter().map(|buffer| buffer.pts().unwrap());
     assert!(times.eq((0..25).map(|index| FRAME * index)));
+    rig.wait_for_clips(2);
     assert_eq!(rig.stats::<u64>("clips"), 2);
 }
 

@@ -98,6 +98,18 @@ impl Rig {
         }
     }
 
+    /// Until so many clips are made: the last frame comes out a moment before its clip is complete.
+    pub fn wait_for_clips(&self, clips: u64) {
+        let begin = std::time::Instant::now();
+        while self.stats::<u64>("clips") < clips {
+            assert!(
+                begin.elapsed() < std::time::Duration::from(PATIENCE),
+                "{clips} clips"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+
     pub fn message(&self, kind: gst::MessageType) -> gst::Message {
         self.bus
             .timed_pop_filtered(PATIENCE, &[kind])

@@ -27,6 +27,7 @@ fn after_flush(rig: &mut Rig) -> Vec<gst::Buffer> {
 fn seeks_make_nothing_again() {
     let mut rig = Rig::new(&[("num-clips", "2")]);
     let all = all_bytes(&rig.finish());
+    rig.wait_for_clips(2);
     for (start, stop, want) in [
         (FRAME * 4, None, 4..2 * FRAMES),
         (FRAME * 10 + FRAME / 2, None, 10..2 * FRAMES),
