@@ -204,7 +204,7 @@ fn size_caps(width: i32, height: i32) -> gst::Caps {
 
 /// An element that gives `samples`, then ends.
 fn source(samples: &[gst::Sample]) -> Result<gst::Element> {
-    let caps = samples.first().and_then(gst::Sample::caps_owned);
+    let caps = samples.first().and_then(|sample| sample.caps_owned());
     let source = gst_app::AppSrc::builder()
         .caps(&caps.context("a clip without frames")?)
         .format(gst::Format::Time)
@@ -212,7 +212,7 @@ fn source(samples: &[gst::Sample]) -> Result<gst::Element> {
     let mut rest: Vec<gst::Buffer> = samples
         .iter()
         .rev()
-        .filter_map(gst::Sample::buffer_owned)
+        .filter_map(|sample| sample.buffer_owned())
         .collect();
     source.set_callbacks(
         gst_app::AppSrcCallbacks::builder()

@@ -147,9 +147,9 @@ mod tests {
             latent: 16,
             base: 128,
             encoder_channels: vec![128, 256, 256, 512],
-            encoder_blocks: 3,
+            encoder_blocks: vec![3; 4],
             decoder_channels,
-            decoder_blocks: 4,
+            decoder_blocks: vec![4; 4],
             groups: 32,
         }
     }

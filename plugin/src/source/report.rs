@@ -147,8 +147,8 @@ impl FlashVideoSrc {
         );
     }
 
-    /// Sends the tags of a clip down the stream, in front of its first frame.
-    pub(super) fn send_tags(&self, options: &GenerateOptions, model: &str) {
+    /// The tags of a clip.
+    pub(super) fn tags(options: &GenerateOptions, model: &str) -> gst::TagList {
         let mut tags = gst::TagList::new();
         let comment = format!("seed {}, model {model}", options.seed);
         {
@@ -157,10 +157,7 @@ impl FlashVideoSrc {
             tags.add::<gst::tags::Comment>(&comment.as_str(), gst::TagMergeMode::Replace);
             tags.set_scope(gst::TagScope::Stream);
         }
-        // The base class pushes it after caps and segment.
-        if !self.obj().send_event(gst::event::Tag::new(tags)) {
-            gst::debug!(CAT, imp = self, "the tags of a clip were not taken");
-        }
+        tags
     }
 }
 
