@@ -7,7 +7,7 @@ help:
 	@echo '             clips from three prompts, as made and as enhanced: demo/storybook.png'
 	@echo 'make test    install what the tests need and run them all'
 	@echo 'make lint    formatting and clippy'
-	@echo 'make bench   speed of the enhancer on this machine'
+	@echo 'make bench   speed on this machine, beside PyTorch, ONNX Runtime and ncnn'
 	@echo 'make clean   remove what was built'
 
 demo:
@@ -23,7 +23,7 @@ lint:
 	@scripts/lint.sh
 
 bench:
-	@scripts/prepare.sh build
+	@scripts/prepare.sh bench
 	@scripts/bench.sh
 
 clean:

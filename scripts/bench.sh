@@ -1,11 +1,26 @@
 #!/bin/bash
-# Frames per second of flashupscale alone: raw frames in, raw frames dropped, no decoder, no encoder.
+# Speed of the kernels and the models beside PyTorch, ONNX Runtime and ncnn (into build/bench.json), then frames per
+# second of flashupscale alone in a pipeline: raw frames in, raw frames dropped, no decoder, no encoder.
+#
+#     scripts/bench.sh [ARGUMENTS OF bench]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$HOME/.cargo/bin:$PATH"
 
-cargo build --release --locked -p gst-plugin-flashvideo
+# The whole workspace, so that nothing is compiled twice for other features.
+cargo build --release --locked --workspace
 built=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
+
+venv=build/rivals
+if [ ! -x $venv/bin/python ]; then
+    python3 -m venv $venv
+fi
+for package in torch onnxruntime onnx ncnn; do
+    # A rival that cannot be had is listed as missing.
+    $venv/bin/python -c "import $package" 2>/dev/null || $venv/bin/pip install --quiet $package || true
+done
+"$built/bench" --python $venv/bin/python --json build/bench.json "$@"
+
 export GST_PLUGIN_PATH=$built GST_REGISTRY=$built/bench-registry.bin
 
 # The first frames load the model and fill the window; they are not counted.

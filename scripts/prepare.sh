@@ -1,12 +1,12 @@
 #!/bin/bash
 # Installs what a target of the Makefile needs, where it is missing:
 #
-#     scripts/prepare.sh build|test|lint
+#     scripts/prepare.sh build|test|lint|bench
 #
 # On Debian and its relatives by apt-get (with sudo if need be); elsewhere it says what is needed.
 set -euo pipefail
 
-purpose=${1:?usage: prepare.sh build|test|lint}
+purpose=${1:?usage: prepare.sh build|test|lint|bench}
 required=1.92 # rust-version in Cargo.toml
 export PATH="$HOME/.cargo/bin:$PATH"
 
@@ -16,6 +16,7 @@ packages=(
     gstreamer1.0-libav
 )
 [ "$purpose" = test ] && packages+=(python3-gi gir1.2-gstreamer-1.0 gir1.2-ges-1.0)
+[ "$purpose" = bench ] && packages+=(python3-venv)
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then

@@ -3,13 +3,26 @@
 use std::sync::Arc;
 
 use candle_core::quantized::{QMatMul, QTensor};
-use candle_core::{DType, Module, Tensor};
+use candle_core::{CpuStorage, DType, Device, Module, Storage, Tensor};
+use half::bf16;
 
 use crate::error::{Error, Result};
+use crate::kernels::cpu::CpuLevel;
+use crate::kernels::elementwise::converted;
+use crate::kernels::gemm::{Element, Finish, Number, Packed, Rows};
+use crate::kernels::tensors::with_f32;
+use crate::progress::CancelToken;
+
+/// Rows from which on it pays to convert and pack weights that are used once.
+const ROWS_TO_PACK: usize = 64;
+/// The same for quantised weights, whose own product reads fewer bytes.
+const ROWS_TO_DEQUANTIZE: usize = 256;
+/// Outputs that are converted at a time.
+const PACKED_OUTPUTS: usize = 512;
 
 /// `y = x W^T + b`, plus low-rank adapters that are kept apart.
 ///
-/// Weights lie as `[outputs, inputs]`. Activations may have any number of leading dimensions and another floating point
+/// Weights lie as `[outputs, inputs]`, or packed for the processor's kernels ([`packed`](Self::packed)). Activations may have any number of leading dimensions and another floating point
 /// type than the weights: plain weights are then converted for each call, quantised ones are multiplied block by block
 /// in f32.
 #[derive(Clone, Debug)]
@@ -22,7 +35,114 @@ pub struct Linear {
 #[derive(Clone, Debug)]
 enum Weight {
     Plain(Tensor),
+    Packed(Products),
     Quantized(QMatMul, Arc<QTensor>),
+}
+
+/// A weight in the order of the processor's kernels.
+#[derive(Clone, Debug)]
+pub enum Products {
+    /// f32 products.
+    F32(Arc<Packed<f32>>),
+    /// bf16 dot products with f32 sums.
+    Bf16(Arc<Packed<bf16>>),
+}
+
+/// Number type of packed weights and of the activations that meet them.
+pub trait Operand: Element + Number {
+    /// The type's name among candle's.
+    const DTYPE: DType;
+
+    /// The weight if it is of this type.
+    fn of(products: &Products) -> Option<&Arc<Packed<Self>>>;
+
+    /// The values of a contiguous tensor on the processor.
+    #[doc(hidden)]
+    fn values(storage: &CpuStorage) -> Option<&[Self]>;
+}
+
+impl Operand for f32 {
+    const DTYPE: DType = DType::F32;
+
+    fn of(products: &Products) -> Option<&Arc<Packed<Self>>> {
+        match products {
+            Products::F32(packed) => Some(packed),
+            Products::Bf16(_) => None,
+        }
+    }
+
+    fn values(storage: &CpuStorage) -> Option<&[Self]> {
+        storage.as_slice().ok()
+    }
+}
+
+impl Operand for bf16 {
+    const DTYPE: DType = DType::BF16;
+
+    fn of(products: &Products) -> Option<&Arc<Packed<Self>>> {
+        match products {
+            Products::Bf16(packed) => Some(packed),
+            Products::F32(_) => None,
+        }
+    }
+
+    fn values(storage: &CpuStorage) -> Option<&[Self]> {
+        storage.as_slice().ok()
+    }
+}
+
+impl Products {
+    fn sizes(&self) -> [usize; 2] {
+        match self {
+            Self::F32(packed) => [packed.outputs(), packed.inputs()],
+            Self::Bf16(packed) => [packed.outputs(), packed.inputs()],
+        }
+    }
+
+    /// `x` `[rows, inputs]` times the weight, as f32.
+    fn forward(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        fn with<T: Operand>(packed: &Packed<T>, x: &[T], bias: Option<&[f32]>) -> Result<Vec<f32>> {
+            let count = x.len() / packed.inputs().max(1);
+            let mut y = vec![0f32; count * packed.outputs()];
+            let x = Rows::new(x, count, packed.inputs());
+            packed.multiply(x, bias, Finish::Store, &mut y, &CancelToken::new())?;
+            Ok(y)
+        }
+        let product = |bias: Option<&[f32]>| {
+            with_f32(x, |x| match self {
+                Self::F32(packed) => with(packed, x, bias),
+                Self::Bf16(packed) => with(packed, &converted(packed.level(), x), bias),
+            })
+        };
+        let y = match bias {
+            Some(bias) => with_f32(bias, |bias| product(Some(bias)))?,
+            None => product(None)?,
+        };
+        let [outputs, _] = self.sizes();
+        Ok(Tensor::from_vec(y, (x.dim(0)?, outputs), &Device::Cpu)?)
+    }
+}
+
+/// Packs `weight` `[outputs, inputs]` on the processor, converting some of its rows at a time.
+fn pack<T: Operand>(level: CpuLevel, weight: &Tensor) -> Result<Packed<T>> {
+    let (outputs, inputs) = weight.dims2()?;
+    let mut packed = Packed::<T>::zeroed(level, outputs, inputs);
+    for first in (0..outputs).step_by(PACKED_OUTPUTS) {
+        let count = PACKED_OUTPUTS.min(outputs - first);
+        let rows = weight.narrow(0, first, count)?;
+        let rows = rows.to_dtype(T::DTYPE)?.contiguous()?;
+        let (storage, layout) = rows.storage_and_layout();
+        let values = match &*storage {
+            Storage::Cpu(storage) => T::values(storage).zip(layout.contiguous_offsets()),
+            _ => None,
+        };
+        let values = values.and_then(|(values, (start, end))| values.get(start..end));
+        packed.set_outputs(
+            first,
+            values.ok_or_else(|| Error::invalid("a weight to pack is not on the processor"))?,
+        );
+    }
+    Ok(packed)
 }
 
 impl Linear {
@@ -56,26 +176,98 @@ impl Linear {
 
     /// Number of features that come out.
     pub fn outputs(&self) -> usize {
-        self.dims().first().copied().unwrap_or(0)
+        self.dims()[0]
     }
 
     /// Number of features that go in.
     pub fn inputs(&self) -> usize {
-        self.dims().get(1).copied().unwrap_or(0)
+        self.dims()[1]
     }
 
-    fn dims(&self) -> &[usize] {
+    /// Outputs and inputs.
+    fn dims(&self) -> [usize; 2] {
+        let two = |dims: &[usize]| match dims {
+            [outputs, inputs] => [*outputs, *inputs],
+            _ => [0; 2],
+        };
         match &self.weight {
-            Weight::Plain(weight) => weight.dims(),
-            Weight::Quantized(_, weight) => weight.shape().dims(),
+            Weight::Plain(weight) => two(weight.dims()),
+            Weight::Packed(products) => products.sizes(),
+            Weight::Quantized(_, weight) => two(weight.shape().dims()),
         }
     }
 
-    /// The weight `[outputs, inputs]` when it is not quantised.
+    /// The weight `[outputs, inputs]` when it is neither quantised nor packed.
     pub fn weight(&self) -> Option<&Tensor> {
         match &self.weight {
             Weight::Plain(weight) => Some(weight),
-            Weight::Quantized(..) => None,
+            Weight::Packed(_) | Weight::Quantized(..) => None,
+        }
+    }
+
+    /// The same layer with its weight in the order of the processor's kernels, where there are kernels for it: f32 from
+    /// AVX2 on, bf16 where there are bf16 dot products. The plain weight is given up. For layers that meet many rows.
+    ///
+    /// # Errors
+    /// A wrong [`CPU_VARIABLE`](crate::kernels::cpu::CPU_VARIABLE), or a failed tensor operation.
+    pub fn packed(mut self) -> Result<Self> {
+        if let Weight::Plain(weight) = &self.weight
+            && weight.device().is_cpu()
+        {
+            let level = CpuLevel::selected()?;
+            let pairs = weight.dim(1)?.is_multiple_of(2);
+            let products = match weight.dtype() {
+                DType::F32 if level >= CpuLevel::Avx2 => {
+                    Some(Products::F32(pack(level, weight)?.into()))
+                }
+                DType::BF16 if level == CpuLevel::Bf16 && pairs => {
+                    Some(Products::Bf16(pack(level, weight)?.into()))
+                }
+                _ => None,
+            };
+            if let Some(products) = products {
+                self.weight = Weight::Packed(products);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether the weight is packed for bf16 dot products.
+    pub fn is_packed_bf16(&self) -> bool {
+        matches!(self.weight, Weight::Packed(Products::Bf16(_)))
+    }
+
+    /// The weight for products of `rows` rows of `T`: the packed one, or one that is converted and packed for this use
+    /// alone. There is none for few rows, for layers with adapters beside them, and where there are no kernels.
+    ///
+    /// # Errors
+    /// As [`packed`](Self::packed).
+    pub fn for_products<T: Operand>(&self, rows: usize) -> Result<Option<Arc<Packed<T>>>> {
+        if self.lora.is_some() {
+            return Ok(None);
+        }
+        let widens = T::DTYPE == DType::F32 && CpuLevel::selected()? >= CpuLevel::Avx2;
+        Ok(match &self.weight {
+            Weight::Packed(products) => T::of(products).cloned(),
+            Weight::Plain(weight) if widens && rows >= ROWS_TO_PACK && weight.device().is_cpu() => {
+                Some(pack(CpuLevel::selected()?, weight)?.into())
+            }
+            Weight::Quantized(_, weight) if widens && rows >= ROWS_TO_DEQUANTIZE => {
+                let weight = weight.dequantize(&Device::Cpu)?;
+                Some(pack(CpuLevel::selected()?, &weight)?.into())
+            }
+            _ => None,
+        })
+    }
+
+    /// The bias in f32; empty if there is none.
+    ///
+    /// # Errors
+    /// A failed tensor operation.
+    pub fn bias_values(&self) -> Result<Vec<f32>> {
+        match &self.bias {
+            Some(bias) => with_f32(bias, |bias| Ok(bias.to_vec())),
+            None => Ok(Vec::new()),
         }
     }
 
@@ -99,14 +291,24 @@ impl Linear {
         };
         let rows = leading.iter().product::<usize>();
         let flat = x.reshape((rows, inputs))?;
+        let mut bias = self.bias.as_ref();
         let mut y = match &self.weight {
             Weight::Plain(weight) => matmul(&flat, weight)?,
+            Weight::Packed(products) => {
+                if inputs != self.inputs() {
+                    return Err(Error::invalid(format!(
+                        "a linear layer of {} features was given {inputs}",
+                        self.inputs()
+                    )));
+                }
+                products.forward(&flat, bias.take())?.to_dtype(x.dtype())?
+            }
             Weight::Quantized(weight, _) => {
                 let y = weight.forward(&flat.to_dtype(DType::F32)?.contiguous()?)?;
                 y.to_dtype(x.dtype())?
             }
         };
-        if let Some(bias) = &self.bias {
+        if let Some(bias) = bias {
             y = y.broadcast_add(&bias.to_dtype(x.dtype())?)?;
         }
         for lora in &self.loras {

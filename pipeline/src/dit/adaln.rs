@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
+use crate::kernels::conv3x3::Activation;
 use crate::kernels::tensors::with_f32;
 use crate::linear::Linear;
 
@@ -44,9 +45,9 @@ impl LayerNorm {
         })
     }
 
-    fn on_processor(&self, x: &Tensor, modulation: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
-        // The affine part and the modulation are one factor and one addend for each feature.
-        let (factor, addend) = match modulation {
+    /// The affine part and the modulation as one factor and one addend for each feature.
+    pub fn affine(&self, modulation: Option<(&Tensor, &Tensor)>) -> Result<(Tensor, Tensor)> {
+        Ok(match modulation {
             Some((shift, scale)) => {
                 let scale = (scale.flatten_all()? + 1.0)?;
                 let bias = self.bias.to_dtype(scale.dtype())?;
@@ -54,7 +55,11 @@ impl LayerNorm {
                 (factor, ((bias * scale)? + shift.flatten_all()?)?)
             }
             None => (self.weight.clone(), self.bias.clone()),
-        };
+        })
+    }
+
+    fn on_processor(&self, x: &Tensor, modulation: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
+        let (factor, addend) = self.affine(modulation)?;
         let features = self.weight.elem_count();
         let mut result = vec![0f32; x.elem_count()];
         with_f32(x, |x| {
@@ -73,22 +78,30 @@ impl LayerNorm {
 }
 
 /// One row of a layer norm.
-pub(super) fn normalize(to: &mut [f32], from: &[f32], factor: &[f32], addend: &[f32], eps: f32) {
+#[inline(always)]
+pub(super) fn normalize<T: Activation>(
+    to: &mut [T],
+    from: &[f32],
+    factor: &[f32],
+    addend: &[f32],
+    eps: f32,
+) {
     let count = from.len() as f32;
     let mean = lanes(from, |v| v) / count;
     let variance = lanes(from, |v| (v - mean) * (v - mean)) / count;
     let inverse = 1.0 / (variance + eps).sqrt();
     for (((to, from), factor), addend) in to.iter_mut().zip(from).zip(factor).zip(addend) {
-        *to = (from - mean) * inverse * factor + addend;
+        *to = T::from_f32((from - mean) * inverse * factor + addend);
     }
 }
 
-/// A sum in eight lanes, which the compiler can keep in vector registers.
-pub(super) fn lanes(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
-    let mut sums = [0f32; 8];
-    let (eights, rest) = values.as_chunks::<8>();
-    for eight in eights {
-        for (sum, value) in sums.iter_mut().zip(eight) {
+/// A sum in 16 lanes, which the compiler can keep in vector registers.
+#[inline(always)]
+fn lanes(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let mut sums = [0f32; 16];
+    let (lines, rest) = values.as_chunks::<16>();
+    for line in lines {
+        for (sum, value) in sums.iter_mut().zip(line) {
             *sum += term(*value);
         }
     }

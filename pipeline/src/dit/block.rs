@@ -1,11 +1,13 @@
 //! One block: modulated attention and MLP over all tokens, a few rows at a time.
 
 use candle_core::{DType, Device, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 
 use super::adaln::{self, LayerNorm, Segment};
 use super::attention::{Heads, QkNorm};
 use super::config::DitConfig;
+use super::fused;
 use super::rope::Rope;
 use super::{Tap, TapPoint};
 use crate::checkpoint::Weights;
@@ -28,7 +30,7 @@ pub(super) struct Tokens {
 
 impl Tokens {
     /// Ranges of at most `size` rows, none of which is partly text and partly image.
-    fn steps(&self, size: usize) -> Result<Vec<(usize, usize)>> {
+    pub(super) fn steps(&self, size: usize) -> Result<Vec<(usize, usize)>> {
         let all = self.rows.dim(0)?;
         let mut steps = Vec::new();
         for (first, end) in [(0, self.text), (self.text, all)] {
@@ -45,15 +47,15 @@ impl Tokens {
 /// One block of the transformer.
 #[derive(Debug)]
 pub(super) struct Block {
-    index: usize,
+    pub(super) index: usize,
     modulation: Linear,
-    norm1: LayerNorm,
-    qkv: Linear,
-    qk_norm: QkNorm,
-    dense: Linear,
-    norm2: LayerNorm,
-    up: Linear,
-    down: Linear,
+    pub(super) norm1: LayerNorm,
+    pub(super) qkv: Linear,
+    pub(super) qk_norm: QkNorm,
+    pub(super) dense: Linear,
+    pub(super) norm2: LayerNorm,
+    pub(super) up: Linear,
+    pub(super) down: Linear,
 }
 
 impl Block {
@@ -70,17 +72,27 @@ impl Block {
                 .pp("adaLN_modulations")
                 .pp(index)
                 .pp(1)
-                .linear(config.time_dim, 12 * d)?,
+                .linear(config.time_dim, 12 * d)?
+                .packed()?,
             norm1: LayerNorm::new(&layer.pp("input_layernorm"), d, 1e-5)?,
-            qkv: layer.pp("attention.query_key_value").linear(d, 3 * d)?,
+            qkv: layer
+                .pp("attention.query_key_value")
+                .linear(d, 3 * d)?
+                .packed()?,
             qk_norm: QkNorm {
                 query: head_norm("query_layernorm_list")?,
                 key: head_norm("key_layernorm_list")?,
             },
-            dense: layer.pp("attention.dense").linear(d, d)?,
+            dense: layer.pp("attention.dense").linear(d, d)?.packed()?,
             norm2: LayerNorm::new(&layer.pp("post_attention_layernorm"), d, 1e-5)?,
-            up: layer.pp("mlp.dense_h_to_4h").linear(d, config.mlp)?,
-            down: layer.pp("mlp.dense_4h_to_h").linear(config.mlp, d)?,
+            up: layer
+                .pp("mlp.dense_h_to_4h")
+                .linear(d, config.mlp)?
+                .packed()?,
+            down: layer
+                .pp("mlp.dense_4h_to_h")
+                .linear(config.mlp, d)?
+                .packed()?,
         })
     }
 
@@ -98,12 +110,23 @@ impl Block {
         let (image, text) = adaln::modulations(&self.modulation, embedding)?;
         let segment = |first: usize| if first < tokens.text { &text } else { &image };
         let device = tokens.rows.device();
+        if device.is_cpu() {
+            let segments = (&image, &text);
+            let done = if self.qkv.is_packed_bf16() {
+                fused::forward::<bf16>(self, config, tokens, segments, rope, progress, tap)?
+            } else {
+                fused::forward::<f32>(self, config, tokens, segments, rope, progress, tap)?
+            };
+            if done {
+                return Ok(());
+            }
+        }
         let dtype = tokens.rows.dtype();
         let steps = tokens.steps(rows_in_step(config, device))?;
 
         let qkv = widened(&self.qkv, dtype, &steps)?;
         let all = tokens.rows.dim(0)?;
-        let mut heads = Heads::new(config, &self.qk_norm, rope, (tokens.text, all), device);
+        let mut heads = Heads::new(config, &self.qk_norm, rope, (tokens.text, all), device)?;
         for &(first, count) in &steps {
             progress.check()?;
             let Segment { attention, .. } = segment(first);
@@ -114,12 +137,7 @@ impl Block {
             heads.push(&qkv.forward(&x)?)?;
         }
         drop(qkv);
-        if let Some(tap) = tap {
-            let [query, key, value] = heads.tensors()?;
-            tap(TapPoint::Query(self.index), &query)?;
-            tap(TapPoint::Key(self.index), &key)?;
-            tap(TapPoint::Value(self.index), &value)?;
-        }
+        self.tap_heads(&heads, tap)?;
         let attended = heads.attend(progress.cancel_token())?;
         if let Some(tap) = tap {
             let by_head = attended
@@ -144,6 +162,21 @@ impl Block {
             tokens
                 .rows
                 .slice_set(&adaln::add_gated(&x, &mlp.gate, &y)?, 0, first)?;
+        }
+        Ok(())
+    }
+
+    /// Shows `tap` the queries, keys and values.
+    pub(super) fn tap_heads(
+        &self,
+        heads: &Heads<'_>,
+        tap: &mut Option<&mut Tap<'_>>,
+    ) -> Result<()> {
+        if let Some(tap) = tap {
+            let [query, key, value] = heads.tensors()?;
+            tap(TapPoint::Query(self.index), &query)?;
+            tap(TapPoint::Key(self.index), &key)?;
+            tap(TapPoint::Value(self.index), &value)?;
         }
         Ok(())
     }

@@ -5,6 +5,8 @@ mod attention;
 mod block;
 pub mod config;
 pub mod embed;
+mod fused;
+mod processor;
 pub mod rope;
 pub mod transformer;
 

@@ -57,11 +57,16 @@ impl Rope {
         &self.sin
     }
 
-    /// Turns the features of one head of image token `token` in place.
-    pub fn rotate(&self, token: usize, features: &mut [f32]) {
+    /// Cosines and sines of image token `token`, half as many as a head has features.
+    pub fn angles(&self, token: usize) -> (&[f32], &[f32]) {
         let range = token * self.half..(token + 1) * self.half;
-        let angles = self.cos[range.clone()].iter().zip(&self.sin[range]);
-        for (pair, (cos, sin)) in features.chunks_exact_mut(2).zip(angles) {
+        (&self.cos[range.clone()], &self.sin[range])
+    }
+
+    /// Turns the features of one head by the angles of its token, in place.
+    #[inline(always)]
+    pub fn turn((cos, sin): (&[f32], &[f32]), features: &mut [f32]) {
+        for (pair, (cos, sin)) in features.chunks_exact_mut(2).zip(cos.iter().zip(sin)) {
             let (a, b) = (pair[0], pair[1]);
             pair[0] = a * cos - b * sin;
             pair[1] = b * cos + a * sin;
@@ -113,7 +118,7 @@ mod tests {
         features[0] = 1.0;
         features[4] = 1.0;
         features[11] = 1.0;
-        rope.rotate(23, &mut features);
+        Rope::turn(rope.angles(23), &mut features);
         let want = [
             (0, 1f32.cos()),
             (1, 1f32.sin()),
@@ -127,7 +132,7 @@ mod tests {
             assert!((features[index] - value).abs() < 1e-6, "feature {index}");
         }
         let mut first = [0.5; 16];
-        rope.rotate(0, &mut first);
+        Rope::turn(rope.angles(0), &mut first);
         assert_eq!(first, [0.5; 16]);
     }
 }

@@ -206,6 +206,28 @@ impl Transformer {
         Ok(unpatchify(&out, grid, &self.config)?.to_dtype(DType::F32)?)
     }
 
+    /// Carries `rows` `[text + image, hidden]`, the first `text` of which are text, through block `index` in place;
+    /// `embedding` is `[1, time_dim]`, `rope` has an entry for each image token.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is no such block, [`Error::Cancelled`], or a failed tensor operation.
+    pub fn block(
+        &self,
+        index: usize,
+        (rows, text): (&Tensor, usize),
+        embedding: &Tensor,
+        rope: &Rope,
+        progress: &Progress,
+    ) -> Result<()> {
+        let block = self
+            .blocks
+            .get(index)
+            .ok_or_else(|| Error::invalid(format!("block {index} of {}", self.blocks.len())))?;
+        let rows = rows.clone();
+        let tokens = Tokens { rows, text };
+        block.forward(&self.config, &tokens, embedding, rope, progress, &mut None)
+    }
+
     /// The sum of the time embeddings, `[1, time_dim]`.
     fn embedding(
         &self,

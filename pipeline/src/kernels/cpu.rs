@@ -17,7 +17,7 @@ pub enum CpuLevel {
     Scalar,
     /// AVX2 and FMA, f32.
     Avx2,
-    /// AVX-512F, f32.
+    /// AVX-512 (F, BW, DQ, VL), f32.
     Avx512,
     /// AVX-512 with bf16 dot products: bf16 weights and activations, f32 sums.
     Bf16,
@@ -31,7 +31,12 @@ impl CpuLevel {
     pub fn detected() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") {
+            // Every processor with AVX-512F but the Xeon Phi has the other three.
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if avx512 {
                 if is_x86_feature_detected!("avx512bf16") {
                     return Self::Bf16;
                 }

@@ -4,6 +4,13 @@
 
 use std::f32::consts::{FRAC_2_SQRT_PI, SQRT_2};
 
+use half::bf16;
+use rayon::prelude::*;
+
+use super::conv3x3::Activation;
+use super::cpu::CpuLevel;
+use super::vector::{Work, run};
+
 /// e^x with a relative error below 3e-7, for any x: 0 below -87, infinity never (x is capped at 88).
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
@@ -39,6 +46,37 @@ pub fn gelu_tanh(x: f32) -> f32 {
     const TWICE_SQRT_2_OVER_PI: f32 = FRAC_2_SQRT_PI * SQRT_2;
     let u2 = TWICE_SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x);
     x / (1.0 + exp(-u2))
+}
+
+/// Values that one task converts.
+const PART: usize = 1 << 14;
+
+/// `values` rounded to bf16, on all threads.
+pub fn converted(level: CpuLevel, values: &[f32]) -> Vec<bf16> {
+    let mut out = vec![bf16::ZERO; values.len()];
+    out.par_chunks_mut(PART)
+        .zip(values.par_chunks(PART))
+        .for_each(|(to, from)| run(level, Convert { to, from }));
+    out
+}
+
+/// Rounds `from` to the type of `to`.
+pub struct Convert<'a, T> {
+    /// As many values as there are in `from`.
+    pub to: &'a mut [T],
+    /// What is rounded.
+    pub from: &'a [f32],
+}
+
+impl<T: Activation> Work for Convert<'_, T> {
+    type Result = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (to, from) in self.to.iter_mut().zip(self.from) {
+            *to = T::from_f32(*from);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub(super) fn embeddings(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
             let right_angle = Rope::from_tables(vec![0.0; dim / 2], vec![1.0; dim / 2], dim);
             turned
                 .chunks_mut(dim)
-                .for_each(|features| right_angle.rotate(0, features));
+                .for_each(|features| Rope::turn(right_angle.angles(0), features));
             let turned = Tensor::from_vec(turned, x.shape(), &Device::Cpu)?;
             check.tensor(golden, "rotate_half_out", &turned, TABLE)?;
         }

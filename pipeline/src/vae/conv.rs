@@ -1,17 +1,24 @@
 //! Convolutions over clips `[frames, channels, height, width]`, causal in time.
 //!
-//! candle has no conv3d. On the processor a convolution is a sum of matrix products, one for each kernel tap, on
-//! tiles that fit into the cache; on other devices it is a sum of 2D convolutions, one for each tap in time. Kernel
+//! candle has no conv3d. On the processor 3x3 convolutions of stride 1 have a kernel ([`kernels::conv3d`]); others, and
+//! all where there are no vector instructions for it, are a sum of matrix products, one for each kernel tap, on tiles
+//! that fit into the cache. On other devices it is a sum of 2D convolutions, one for each tap in time. Kernel
 //! slices are made contiguous once, at load.
+//!
+//! [`kernels::conv3d`]: crate::kernels::conv3d
 
 use std::cell::Cell;
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
+use half::bf16;
 
 use super::taps::{Shape, Task};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
+use crate::kernels::conv3d::Conv3d;
+use crate::kernels::cpu::CpuLevel;
+use crate::kernels::elementwise::converted;
 use crate::kernels::tensors::with_f32;
 use crate::progress::{CancelToken, Progress};
 
@@ -60,6 +67,10 @@ impl Builder<'_> {
 enum Kernel {
     /// `[taps, outputs, inputs]`, taps in the order time, row, column.
     Processor(Tensor),
+    /// 3x3 in space, packed for the processor's kernels: f32 products.
+    PackedF32(Conv3d<f32>),
+    /// The same in bf16 dot products.
+    PackedBf16(Conv3d<bf16>),
     /// For each tap in time `[outputs, inputs, rows, columns]`.
     Device(Vec<Tensor>),
 }
@@ -122,7 +133,9 @@ impl Conv {
         slot: usize,
     ) -> Result<Self> {
         let (outputs, inputs, time, rows, columns) = weight.dims5()?;
-        let kernel = if weight.device().is_cpu() {
+        let kernel = if let Some(kernel) = packed(weight, &bias, stride, padding)? {
+            kernel
+        } else if weight.device().is_cpu() {
             let taps = weight.permute((2, 3, 4, 0, 1))?.contiguous()?;
             Kernel::Processor(taps.reshape((time * rows * columns, outputs, inputs))?)
         } else {
@@ -207,7 +220,20 @@ impl Conv {
         cancel: &CancelToken,
     ) -> Result<Tensor> {
         match &self.kernel {
-            Kernel::Processor(taps) => self.on_processor(taps, before, x, residual, cancel),
+            Kernel::Processor(taps) => self.on_processor(before, x, residual, |task, result| {
+                with_f32(taps, |taps| {
+                    with_f32(&self.bias, |bias| {
+                        let shape = self.shape;
+                        task.run(shape, (taps, bias), result, cancel)
+                    })
+                })
+            }),
+            Kernel::PackedF32(conv) => self.on_processor(before, x, residual, |task, result| {
+                conv.run(task.clip(), task.residual, result, cancel)
+            }),
+            Kernel::PackedBf16(conv) => self.on_processor(before, x, residual, |task, result| {
+                conv.run(task.clip(), task.residual, result, cancel)
+            }),
             Kernel::Device(slices) => {
                 let y = self.on_device(slices, before, x)?;
                 Ok(match residual {
@@ -250,11 +276,10 @@ impl Conv {
 
     fn on_processor(
         &self,
-        taps: &Tensor,
         before: Option<&Tensor>,
         x: &Tensor,
         residual: Option<&Tensor>,
-        cancel: &CancelToken,
+        run: impl FnOnce(&Task<'_>, &mut [f32]) -> Result<()>,
     ) -> Result<Tensor> {
         let (frames, inputs, height, width) = x.dims4()?;
         let (low, high) = self.shape.padding;
@@ -273,23 +298,15 @@ impl Conv {
         with_f32(x, |now| {
             with_f32(&optional(before)?, |past| {
                 with_f32(&optional(residual)?, |residual| {
-                    with_f32(taps, |taps| {
-                        with_f32(&self.bias, |bias| {
-                            let plane = inputs * height * width;
-                            let clip: Vec<&[f32]> =
-                                past.chunks(plane).chain(now.chunks(plane)).collect();
-                            let task = Task {
-                                shape: self.shape,
-                                clip: &clip,
-                                taps,
-                                bias,
-                                residual: (!residual.is_empty()).then_some(residual),
-                                size: (height, width),
-                                out: (out_height, out_width),
-                            };
-                            task.run(&mut result, cancel)
-                        })
-                    })
+                    let plane = inputs * height * width;
+                    let clip: Vec<&[f32]> = past.chunks(plane).chain(now.chunks(plane)).collect();
+                    let task = Task {
+                        clip: &clip,
+                        residual: (!residual.is_empty()).then_some(residual),
+                        size: (height, width),
+                        out: (out_height, out_width),
+                    };
+                    run(&task, &mut result)
                 })
             })
         })?;
@@ -299,6 +316,33 @@ impl Conv {
             &Device::Cpu,
         )?)
     }
+}
+
+/// The kernel for convolutions that have one: 3x3 in space, stride 1, same size, on processors that have AVX2 or more.
+/// bf16 weights meet bf16 dot products where there are any.
+fn packed(
+    weight: &Tensor,
+    bias: &Tensor,
+    stride: usize,
+    padding: (usize, usize),
+) -> Result<Option<Kernel>> {
+    let (_, inputs, time, rows, columns) = weight.dims5()?;
+    let level = CpuLevel::selected()?.for_dtype(weight.dtype());
+    let same = stride == 1 && padding == (1, 1) && (rows, columns) == (3, 3);
+    if !weight.device().is_cpu() || !same || level < CpuLevel::Avx2 {
+        return Ok(None);
+    }
+    let kernel = with_f32(weight, |weight| {
+        with_f32(bias, |bias| {
+            Ok(if level == CpuLevel::Bf16 {
+                let weight = converted(level, weight);
+                Kernel::PackedBf16(Conv3d::new(level, &weight, bias, inputs, time))
+            } else {
+                Kernel::PackedF32(Conv3d::new(level, weight, bias, inputs, time))
+            })
+        })
+    })?;
+    Ok(Some(kernel))
 }
 
 /// Number type of activations: f32 on the processor, that of the weights elsewhere.

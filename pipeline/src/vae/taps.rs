@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::narrow::{self, Packed};
 use crate::error::Result;
+use crate::kernels::conv3d::Clip;
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::matmul::{Matrix, matmul};
 use crate::progress::CancelToken;
@@ -24,16 +25,21 @@ pub(super) struct Shape {
     pub padding: (usize, usize),
 }
 
-/// A convolution on the processor.
+/// What a convolution on the processor reads.
 pub(super) struct Task<'a> {
-    pub shape: Shape,
     /// Frames in time, remembered ones first, each `[inputs, height, width]`.
     pub clip: &'a [&'a [f32]],
-    pub taps: &'a [f32],
-    pub bias: &'a [f32],
     pub residual: Option<&'a [f32]>,
     pub size: (usize, usize),
     pub out: (usize, usize),
+}
+
+/// A task with the weights for it.
+struct Products<'a> {
+    task: &'a Task<'a>,
+    shape: Shape,
+    taps: &'a [f32],
+    bias: &'a [f32],
 }
 
 /// Rows of one output frame: for each output channel a slice of the result.
@@ -44,8 +50,36 @@ struct Band<'a> {
 }
 
 impl Task<'_> {
-    pub fn run(&self, result: &mut [f32], cancel: &CancelToken) -> Result<()> {
-        let (height, width) = self.out;
+    /// The frames as the packed kernel takes them.
+    pub fn clip(&self) -> Clip<'_> {
+        Clip {
+            frames: self.clip,
+            height: self.size.0,
+            width: self.size.1,
+        }
+    }
+
+    /// The sum of the products with `taps` `[taps, outputs, inputs]`, and `bias` `[outputs]`.
+    pub fn run(
+        &self,
+        shape: Shape,
+        (taps, bias): (&[f32], &[f32]),
+        result: &mut [f32],
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let products = Products {
+            task: self,
+            shape,
+            taps,
+            bias,
+        };
+        products.run(result, cancel)
+    }
+}
+
+impl Products<'_> {
+    fn run(&self, result: &mut [f32], cancel: &CancelToken) -> Result<()> {
+        let (height, width) = self.task.out;
         let outputs = self.shape.outputs;
         let rows = TILE_ROWS.min(height.div_ceil(2)).max(1);
         let bands_per_frame = height.div_ceil(rows);
@@ -108,7 +142,7 @@ impl Task<'_> {
         let rows = band
             .planes
             .first()
-            .map_or(0, |plane| plane.len() / self.out.1);
+            .map_or(0, |plane| plane.len() / self.task.out.1);
         let reach = (k - 1) / stride;
         let (tile_rows, pitch) = (rows + reach, width + reach);
         let phase = tile_rows * pitch;
@@ -117,10 +151,10 @@ impl Task<'_> {
         tile.resize(time * conv.inputs * channel + narrow::SLACK, 0.0);
         let origin = (band.row * stride, column * stride);
         for t in 0..time {
-            let Some(frame) = self.clip.get(band.frame + t) else {
+            let Some(frame) = self.task.clip.get(band.frame + t) else {
                 continue;
             };
-            let planes = frame.chunks(self.size.0 * self.size.1);
+            let planes = frame.chunks(self.task.size.0 * self.task.size.1);
             for (target, plane) in tile[t * conv.inputs * channel..]
                 .chunks_mut(channel)
                 .zip(planes)
@@ -172,16 +206,17 @@ impl Task<'_> {
         (sums, columns, pitch): (&[f32], usize, usize),
     ) {
         let conv = &self.shape;
-        let plane_size = self.out.0 * self.out.1;
+        let plane_size = self.task.out.0 * self.task.out.1;
         for (output, plane) in band.planes.iter_mut().enumerate() {
             let bias = self.bias.get(output).copied().unwrap_or(0.0);
-            let start = (band.frame * conv.outputs + output) * plane_size + band.row * self.out.1;
-            for (row, line) in plane.chunks_mut(self.out.1).enumerate() {
+            let start =
+                (band.frame * conv.outputs + output) * plane_size + band.row * self.task.out.1;
+            for (row, line) in plane.chunks_mut(self.task.out.1).enumerate() {
                 let line = &mut line[column..column + width];
                 let sums = &sums[output * columns + row * pitch..][..width];
-                match self.residual {
+                match self.task.residual {
                     Some(residual) => {
-                        let residual = &residual[start + row * self.out.1 + column..][..width];
+                        let residual = &residual[start + row * self.task.out.1 + column..][..width];
                         for ((y, s), r) in line.iter_mut().zip(sums).zip(residual) {
                             *y = s + bias + r;
                         }
@@ -206,7 +241,7 @@ impl Task<'_> {
     ) {
         let stride = self.shape.stride;
         let low = self.shape.padding.0;
-        let (height, width) = self.size;
+        let (height, width) = self.task.size;
         for (index, phase) in target.chunks_mut(rows * pitch).enumerate() {
             let (py, px) = (index / stride, index % stride);
             for (row, line) in phase.chunks_mut(pitch).enumerate() {

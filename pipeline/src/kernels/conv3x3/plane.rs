@@ -33,12 +33,12 @@ pub trait Activation: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
 impl Activation for f32 {
     const GROUP: usize = 1;
 
-    #[inline]
+    #[inline(always)]
     fn from_f32(value: f32) -> Self {
         value
     }
 
-    #[inline]
+    #[inline(always)]
     fn to_f32(self) -> f32 {
         self
     }
@@ -65,7 +65,7 @@ impl Activation for bf16 {
     const GROUP: usize = 2;
 
     // As `bf16::from_f32`, without a branch: to the nearest, ties to even, NaN stays NaN.
-    #[inline]
+    #[inline(always)]
     fn from_f32(value: f32) -> Self {
         let bits = value.to_bits();
         let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -73,7 +73,7 @@ impl Activation for bf16 {
         bf16::from_bits(if value.is_nan() { quiet } else { rounded } as u16)
     }
 
-    #[inline]
+    #[inline(always)]
     fn to_f32(self) -> f32 {
         bf16::to_f32(self)
     }

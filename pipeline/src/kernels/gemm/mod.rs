@@ -1,0 +1,158 @@
+//! Matrix products with weights that are packed once: `y = x W^T + b` in f32, or in bf16 with f32 sums.
+//!
+//! A kernel keeps a tile of some rows by some columns of the sums in registers and runs along the inner dimension:
+//! one value (or pair of values, for bf16 dot products) of each row is broadcast against a line of packed weights. Rows
+//! are read where they lie, any distance apart; this also serves convolutions, whose "rows" are overlapping windows of a
+//! channels-last picture, and attention, whose "weights" are the keys and the values.
+//!
+//! Around it stand the loops of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008): a task
+//! owns a block of rows and a range of columns; panels of columns pass over the block, depth by depth, so that a
+//! piece of a panel stays in the first cache while all tiles of the block use it and the block stays in the second.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
+mod finish;
+mod pack;
+mod scalar;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+pub use self::finish::{Finish, Number};
+pub use self::pack::{Packed, panel_width};
+pub use self::tile::{Element, Tile, rows};
+
+use rayon::prelude::*;
+
+use self::finish::Block;
+use crate::error::{Error, Result};
+use crate::kernels::shared::Shared;
+use crate::progress::CancelToken;
+
+/// Rows of a task: a multiple of the rows of every kernel's tile.
+const BLOCK_ROWS: usize = 240;
+/// Columns of a task, at least.
+const CHUNK_COLUMNS: usize = 512;
+/// Bytes of a row of weights that pass over a block of rows at a time, for each column of a panel.
+const DEPTH_BYTES: usize = 2048;
+
+/// Rows of a matrix inside a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a, T> {
+    data: &'a [T],
+    count: usize,
+    stride: usize,
+}
+
+impl<'a, T> Rows<'a, T> {
+    /// `count` rows that begin `stride` values apart; the last row ends where `data` does or earlier.
+    pub fn new(data: &'a [T], count: usize, stride: usize) -> Self {
+        Self {
+            data,
+            count,
+            stride,
+        }
+    }
+
+    /// Number of rows.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    fn holds(&self, width: usize) -> bool {
+        self.count == 0 || (self.count - 1) * self.stride + width <= self.data.len()
+    }
+}
+
+impl<T: Element> Packed<T> {
+    /// `out` = `finish`(`x` W^T + `bias`), rows of `out` being [`outputs`](Self::outputs) long.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when sizes do not fit together, [`Error::Cancelled`].
+    pub fn multiply<O: Number>(
+        &self,
+        x: Rows<'_, T>,
+        bias: Option<&[f32]>,
+        finish: Finish<'_>,
+        out: &mut [O],
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let (inputs, outputs) = (self.inputs(), self.outputs());
+        let fits = x.holds(inputs)
+            && out.len() == x.count * outputs
+            && bias.is_none_or(|bias| bias.len() == outputs)
+            && finish.gate().is_none_or(|gate| gate.len() == outputs);
+        if !fits || !inputs.is_multiple_of(T::GROUP) {
+            return Err(Error::invalid(format!(
+                "a product of {} rows {} values apart with a weight [{outputs}, {inputs}] into {} values",
+                x.count,
+                x.stride,
+                out.len()
+            )));
+        }
+        if out.is_empty() {
+            return Ok(());
+        }
+        let (block_rows, columns) = self.task_size(x.count);
+        let chunks = outputs.div_ceil(columns);
+        let tasks = x.count.div_ceil(block_rows) * chunks;
+        let target = Shared::new(out);
+        (0..tasks)
+            .into_par_iter()
+            .for_each_init(Vec::new, |sums, task| {
+                if cancel.is_cancelled() {
+                    return;
+                }
+                let (first, column) = (task / chunks * block_rows, task % chunks * columns);
+                let block = Block {
+                    first,
+                    rows: block_rows.min(x.count - first),
+                    stride: outputs,
+                    bias,
+                    finish,
+                    level: self.level(),
+                };
+                let from = &x.data[first * x.stride..];
+                for panel in self.panels(column..(column + columns).min(outputs)) {
+                    let width = panel.width;
+                    sums.resize(block.rows * width, 0.0);
+                    for (index, depth) in panel.depths(DEPTH_BYTES).enumerate() {
+                        let tile = Tile {
+                            x: from[depth.first..].as_ptr(),
+                            x_stride: x.stride,
+                            depth: depth.length,
+                            weights: depth.weights.as_ptr(),
+                            sums: sums.as_mut_ptr(),
+                            sums_stride: width,
+                            add: index > 0,
+                        };
+                        // SAFETY: `holds` found all rows inside of `x` up to `inputs`, of which this is a part; `sums` has
+                        // a row of the panel's width for each; `depth.weights` is a line of that width for each value;
+                        // `Packed` takes no level that the processor lacks.
+                        unsafe { rows(self.level(), block.rows, width, tile) };
+                    }
+                    let columns = panel.first..panel.first + panel.valid;
+                    // SAFETY: tasks have rows or columns of their own.
+                    unsafe { block.store(sums, width, columns, &target) };
+                }
+            });
+        cancel.check()
+    }
+
+    /// Rows and columns of a task, for `count` rows in all.
+    fn task_size(&self, count: usize) -> (usize, usize) {
+        let panel = panel_width(self.level());
+        let blocks = count.div_ceil(BLOCK_ROWS);
+        let rows = count.div_ceil(blocks).next_multiple_of(6).min(BLOCK_ROWS);
+        // About eight tasks for each thread even when there are few rows, but no shreds.
+        let wanted = (8 * rayon::current_num_threads()).div_ceil(blocks);
+        let columns = (self.outputs().div_ceil(wanted))
+            .max(CHUNK_COLUMNS)
+            .next_multiple_of(panel);
+        (rows, columns)
+    }
+}
