@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::kernels::conv3x3::{Activation, Conv3x3, Plane};
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::s2d::LATENT;
+use crate::kernels::vector::{Work, run};
 use crate::progress::CancelToken;
 
 /// A [`Net`] whose gains and shifts for one (t, sigma) are folded into its kernels.
@@ -222,14 +223,12 @@ fn fill<T: Activation>(plane: &mut Plane<T>, input: Input<'_>, rows: Range<usize
             let start = (first + index) * width;
             let out = &mut out[channels..][..width * channels];
             let latent = &input.latent[start * LATENT..][..width * LATENT];
-            for (out, latent) in out
-                .chunks_exact_mut(channels)
-                .zip(latent.chunks_exact(LATENT))
-            {
-                for (out, value) in out.iter_mut().zip(latent) {
-                    *out = T::from_f32(*value);
-                }
-            }
+            let pixels = Pixels {
+                out: &mut *out,
+                channels,
+                latent,
+            };
+            run(CpuLevel::detected(), pixels);
             for (frame, luma) in input.frames.iter().enumerate() {
                 let luma = &luma[start..][..width];
                 for (out, value) in out.chunks_exact_mut(channels).zip(luma) {
@@ -237,6 +236,29 @@ fn fill<T: Activation>(plane: &mut Plane<T>, input: Input<'_>, rows: Range<usize
                 }
             }
         });
+}
+
+/// The latent's values at the start of each pixel.
+struct Pixels<'a, T> {
+    out: &'a mut [T],
+    channels: usize,
+    latent: &'a [f32],
+}
+
+impl<T: Activation> Work for Pixels<'_, T> {
+    type Result = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (blocks, _) = self.latent.as_chunks::<LATENT>();
+        for (out, latent) in self.out.chunks_exact_mut(self.channels).zip(blocks) {
+            let mut rounded = [T::default(); LATENT];
+            for (out, value) in rounded.iter_mut().zip(latent) {
+                *out = T::from_f32(*value);
+            }
+            out[..LATENT].copy_from_slice(&rounded);
+        }
+    }
 }
 
 /// Gains (beside 1) and shifts `[activations, 2, channels]`: film(silu(embed(t, sigma))).

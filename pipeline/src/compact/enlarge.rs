@@ -11,6 +11,7 @@ use super::strips::{Strip, StripPlan};
 use super::{CompactModel, Condition, add_noise, values};
 use crate::clip::{Frame, Planes, Samples, Size};
 use crate::error::Result;
+use crate::kernels::cpu::CpuLevel;
 use crate::kernels::resize::{Span, resize, resize_frame_plane};
 use crate::kernels::s2d::{Columns, FACTOR, LATENT, Scale, latent_to_codes, latent_to_plane};
 use crate::progress::{CancelToken, Progress};
@@ -227,13 +228,22 @@ impl<'a> Canvas<'a> {
             let row = columns.grid * LATENT;
             let part = &latent[first * row..][..rows.height / FACTOR * row];
             let (start, scale) = (strip.output.start * rows.width, self.scale);
+            let level = CpuLevel::detected();
             match &mut self.planes[0] {
-                Samples::U8(out) => {
-                    latent_to_codes(part, columns, scale, &mut out[start..][..rows.pixels()])
-                }
-                Samples::U16(out) => {
-                    latent_to_codes(part, columns, scale, &mut out[start..][..rows.pixels()])
-                }
+                Samples::U8(out) => latent_to_codes(
+                    level,
+                    part,
+                    columns,
+                    scale,
+                    &mut out[start..][..rows.pixels()],
+                ),
+                Samples::U16(out) => latent_to_codes(
+                    level,
+                    part,
+                    columns,
+                    scale,
+                    &mut out[start..][..rows.pixels()],
+                ),
             }
             return Ok(());
         }

@@ -169,7 +169,13 @@ impl CompactModel {
     /// The reference latent `[1, h, w, 16]` of one picture.
     fn reference(&self, luma: &LumaPlane) -> Vec<f32> {
         let mut latent = vec![0.0; luma.size.pixels() * LATENT];
-        reference_latent(&luma.data, luma.size, 0..luma.size.height, &mut latent);
+        reference_latent(
+            self.level,
+            &luma.data,
+            luma.size,
+            0..luma.size.height,
+            &mut latent,
+        );
         latent
     }
 

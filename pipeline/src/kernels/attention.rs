@@ -309,7 +309,6 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::kernels::conv3x3::Activation;
 
     /// Queries, keys and values `[tokens, dim]`, rounded to `T`.
     fn draw<T: Element>(tokens: usize, dim: usize, size: f32) -> [Vec<T>; 3] {

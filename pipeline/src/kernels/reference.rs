@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::cpu::CpuLevel;
 use super::s2d::{FACTOR, LATENT};
+use super::transpose::{SQUARE, turn};
+use super::vector::{Work, run};
 use crate::clip::Size;
 
 /// Taps on each axis.
@@ -26,46 +29,91 @@ fn weights() -> [[f32; TAPS]; FACTOR] {
 }
 
 /// The reference latent `[rows, width, 16]` of `rows` of `plane` `[height, width]`; edges are repeated.
-pub fn reference_latent(plane: &[f32], size: Size, rows: Range<usize>, out: &mut [f32]) {
+pub fn reference_latent(
+    level: CpuLevel,
+    plane: &[f32],
+    size: Size,
+    rows: Range<usize>,
+    out: &mut [f32],
+) {
     let weights = weights();
     let (width, first) = (size.width, rows.start);
     out.par_chunks_exact_mut(width * LATENT)
         .enumerate()
         .for_each_init(
-            || [(); FACTOR].map(|()| vec![0f32; width + 2 * REACH]),
-            |lines, (index, out)| {
+            || (vec![0f32; width + 2 * REACH], vec![0f32; width * LATENT]),
+            |(line, phases), (index, out)| {
                 let row = first + index;
-                let source: [&[f32]; TAPS] = std::array::from_fn(|tap| {
+                let source = std::array::from_fn(|tap| {
                     let row = (row + tap).saturating_sub(REACH).min(size.height - 1);
                     &plane[row * width..][..width]
                 });
-                // Down the columns first, once for each of the four rows inside the pixel.
-                for (line, weights) in lines.iter_mut().zip(&weights) {
-                    for (x, out) in line[REACH..][..width].iter_mut().enumerate() {
-                        *out = source
-                            .iter()
-                            .zip(weights)
-                            .map(|(row, weight)| row[x] * weight)
-                            .sum();
-                    }
-                    let (left, right) = (line[REACH], line[REACH + width - 1]);
-                    line[..REACH].fill(left);
-                    line[REACH + width..].fill(right);
-                }
-                for (x, block) in out.chunks_exact_mut(LATENT).enumerate() {
-                    for (line, block) in lines.iter().zip(block.chunks_exact_mut(FACTOR)) {
-                        let taps = &line[x..][..TAPS];
-                        for (out, weights) in block.iter_mut().zip(&weights) {
-                            *out = taps
-                                .iter()
-                                .zip(weights)
-                                .map(|(value, weight)| value * weight)
-                                .sum();
-                        }
-                    }
-                }
+                let work = Row {
+                    level,
+                    weights: &weights,
+                    source,
+                    line,
+                    phases,
+                    out,
+                };
+                run(level, work);
             },
         );
+}
+
+/// One row of the latent.
+struct Row<'a> {
+    level: CpuLevel,
+    weights: &'a [[f32; TAPS]; FACTOR],
+    /// The rows under the taps.
+    source: [&'a [f32]; TAPS],
+    /// Room for a row with [`REACH`] pixels on both sides.
+    line: &'a mut [f32],
+    /// Room for the 16 values of the pixels, each `[width]`.
+    phases: &'a mut [f32],
+    out: &'a mut [f32],
+}
+
+impl Work for Row<'_> {
+    type Result = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let [s0, s1, s2, s3, s4] = self.source;
+        let width = s0.len();
+        // Down the columns first, once for each of the four rows inside the pixel.
+        for (w, phases) in self
+            .weights
+            .iter()
+            .zip(self.phases.chunks_exact_mut(FACTOR * width))
+        {
+            let line = &mut self.line[..width + 2 * REACH];
+            let inside = line[REACH..][..width].iter_mut();
+            let source = s0.iter().zip(s1).zip(s2.iter().zip(s3)).zip(s4);
+            for (out, (((a, b), (c, d)), e)) in inside.zip(source) {
+                *out = a * w[0] + b * w[1] + c * w[2] + d * w[3] + e * w[4];
+            }
+            let (left, right) = (line[REACH], line[REACH + width - 1]);
+            line[..REACH].fill(left);
+            line[REACH + width..].fill(right);
+            for (w, phase) in self.weights.iter().zip(phases.chunks_exact_mut(width)) {
+                let taps = |tap: usize| line[tap..][..width].iter();
+                let source = taps(0).zip(taps(1)).zip(taps(2).zip(taps(3))).zip(taps(4));
+                for (out, (((a, b), (c, d)), e)) in phase.iter_mut().zip(source) {
+                    *out = a * w[0] + b * w[1] + c * w[2] + d * w[3] + e * w[4];
+                }
+            }
+        }
+        let mut square = [[0f32; SQUARE]; SQUARE];
+        for (index, pixels) in self.out.chunks_mut(SQUARE * LATENT).enumerate() {
+            let count = pixels.len() / LATENT;
+            let from = &self.phases[index * SQUARE..];
+            turn(self.level, from, width, (LATENT, count), &mut square);
+            for (pixel, values) in pixels.chunks_exact_mut(LATENT).zip(&square) {
+                pixel.copy_from_slice(values);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -75,7 +123,13 @@ mod tests {
 
     fn enlarged(plane: &[f32], size: Size) -> Vec<f32> {
         let mut latent = vec![0.0; size.pixels() * LATENT];
-        reference_latent(plane, size, 0..size.height, &mut latent);
+        reference_latent(
+            CpuLevel::detected(),
+            plane,
+            size,
+            0..size.height,
+            &mut latent,
+        );
         let mut large = vec![0.0; latent.len()];
         latent_to_plane(&latent, size.width, &mut large);
         large
@@ -111,13 +165,34 @@ mod tests {
     }
 
     #[test]
+    fn levels_agree() {
+        for (width, height) in [(1, 1), (15, 3), (16, 2), (33, 4), (100, 5)] {
+            let size = Size::new(width, height);
+            let plane: Vec<f32> = (0..size.pixels())
+                .map(|v| ((v * 7919) % 211) as f32 / 105.0 - 1.0)
+                .collect();
+            let of = |level| {
+                let mut latent = vec![f32::NAN; size.pixels() * LATENT];
+                reference_latent(level, &plane, size, 0..height, &mut latent);
+                latent
+            };
+            let want = of(CpuLevel::Scalar);
+            for level in CpuLevel::ALL {
+                for (got, want) in of(level).iter().zip(&want) {
+                    assert!((got - want).abs() < 1e-5, "{level} {size}: {got} {want}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn part_equals_whole() {
         let size = Size::new(5, 9);
         let plane: Vec<f32> = (0..45).map(|v| ((v * 37) % 19) as f32).collect();
         let mut whole = vec![0.0; 45 * LATENT];
-        reference_latent(&plane, size, 0..9, &mut whole);
+        reference_latent(CpuLevel::detected(), &plane, size, 0..9, &mut whole);
         let mut part = vec![0.0; 3 * 5 * LATENT];
-        reference_latent(&plane, size, 4..7, &mut part);
+        reference_latent(CpuLevel::detected(), &plane, size, 4..7, &mut part);
         assert_eq!(part, whole[4 * 5 * LATENT..7 * 5 * LATENT]);
     }
 }

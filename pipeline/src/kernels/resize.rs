@@ -5,13 +5,18 @@ use fast_image_resize::pixels::F32;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use rayon::prelude::*;
 
-use super::s2d::Code;
+use super::cpu::CpuLevel;
+use super::s2d::{Code, Codes};
+use super::vector::run;
 use crate::clip::{Frame, Planes, Samples, Siting, Size};
 use crate::error::{Error, Result};
 use crate::progress::CancelToken;
 
 /// Samples of the result between two looks at the cancel token: about 20 ms of work.
 const PART: usize = 1 << 22;
+
+/// Samples that one task turns into codes.
+const CODES: usize = 1 << 14;
 
 /// The part of one axis of a plane that becomes the whole axis of the result, in samples from the outer edge of the
 /// first sample. It may reach beyond the plane, whose edge samples are then repeated.
@@ -91,9 +96,18 @@ fn resize_codes<S: Code>(
     let mut out = vec![S::default(); target.pixels()];
     parts(&plane, size, spans, target, cancel, |first, part| {
         out[first..][..part.len()]
-            .par_iter_mut()
-            .zip(part)
-            .for_each(|(out, value)| *out = S::from_f32(*value, f32::from(max)));
+            .par_chunks_mut(CODES)
+            .zip(part.par_chunks(CODES))
+            .for_each(|(out, values)| {
+                let work = Codes {
+                    values,
+                    gain: 1.0,
+                    offset: 0.0,
+                    max: f32::from(max),
+                    out,
+                };
+                run(CpuLevel::detected(), work);
+            });
     })?;
     Ok(out)
 }

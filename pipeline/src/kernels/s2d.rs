@@ -5,6 +5,8 @@
 
 use rayon::prelude::*;
 
+use super::cpu::CpuLevel;
+use super::vector::{Work, run};
 use crate::clip::Samples;
 
 /// Side of the block of large pixels behind one small pixel.
@@ -24,24 +26,24 @@ pub trait Code: Copy + Default + Send + Sync + 'static {
 }
 
 impl Code for u8 {
-    #[inline]
+    #[inline(always)]
     fn to_f32(self) -> f32 {
         f32::from(self)
     }
 
-    #[inline]
+    #[inline(always)]
     fn from_f32(value: f32, max: f32) -> Self {
         (value.clamp(0.0, max) + 0.5) as Self
     }
 }
 
 impl Code for u16 {
-    #[inline]
+    #[inline(always)]
     fn to_f32(self) -> f32 {
         f32::from(self)
     }
 
-    #[inline]
+    #[inline(always)]
     fn from_f32(value: f32, max: f32) -> Self {
         (value.clamp(0.0, max) + 0.5) as Self
     }
@@ -82,9 +84,15 @@ impl Scale {
         out.par_chunks_mut(PART)
             .zip(values.par_chunks(PART))
             .for_each(|(out, values)| {
-                for (out, value) in out.iter_mut().zip(values) {
-                    *out = S::from_f32(value * gain + offset, self.max);
-                }
+                let max = self.max;
+                let work = Codes {
+                    values,
+                    gain,
+                    offset,
+                    max,
+                    out,
+                };
+                run(CpuLevel::detected(), work);
             });
     }
 
@@ -116,13 +124,9 @@ impl From<usize> for Columns {
     }
 }
 
-/// The large picture `[4h, 4 * count]` of a latent `[h, grid, 16]`, `each` applied to every value.
-fn depth_to_space<S: Send>(
-    latent: &[f32],
-    columns: Columns,
-    out: &mut [S],
-    each: impl Fn(f32) -> S + Sync,
-) {
+/// The large picture of some columns of a latent `[h, grid, 16]` as floats: `out` is `[4h, 4 * count]`.
+pub fn latent_to_plane(latent: &[f32], columns: impl Into<Columns>, out: &mut [f32]) {
+    let columns = columns.into();
     let large = columns.count * FACTOR;
     latent
         .par_chunks_exact(columns.grid * LATENT)
@@ -134,31 +138,85 @@ fn depth_to_space<S: Send>(
                     .chunks_exact_mut(FACTOR)
                     .zip(latent.chunks_exact(LATENT))
                 {
-                    for (out, value) in out.iter_mut().zip(&block[line * FACTOR..][..FACTOR]) {
-                        *out = each(*value);
-                    }
+                    out.copy_from_slice(&block[line * FACTOR..][..FACTOR]);
                 }
             }
         });
 }
 
-/// The large picture of some columns of a latent `[h, grid, 16]` as floats: `out` is `[4h, 4 * count]`.
-pub fn latent_to_plane(latent: &[f32], columns: impl Into<Columns>, out: &mut [f32]) {
-    depth_to_space(latent, columns.into(), out, |value| value);
-}
-
 /// The large picture of some columns of a latent `[h, grid, 16]` as sample codes, rounded and clamped: `out` is
 /// `[4h, 4 * count]`.
 pub fn latent_to_codes<S: Code>(
+    level: CpuLevel,
     latent: &[f32],
     columns: impl Into<Columns>,
     scale: Scale,
     out: &mut [S],
 ) {
-    let (gain, offset) = scale.inverse();
-    depth_to_space(latent, columns.into(), out, |value| {
-        S::from_f32(value * gain + offset, scale.max)
-    });
+    let columns = columns.into();
+    latent
+        .par_chunks_exact(columns.grid * LATENT)
+        .zip(out.par_chunks_exact_mut(columns.count * LATENT))
+        .for_each(|(latent, out)| {
+            let latent = &latent[columns.first * LATENT..][..columns.count * LATENT];
+            run(level, CodeRow { latent, scale, out });
+        });
+}
+
+/// `code = gain * value + offset`, rounded, in 0..=`max`.
+pub(super) struct Codes<'a, S> {
+    pub values: &'a [f32],
+    pub gain: f32,
+    pub offset: f32,
+    pub max: f32,
+    pub out: &'a mut [S],
+}
+
+impl<S: Code> Work for Codes<'_, S> {
+    type Result = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (out, value) in self.out.iter_mut().zip(self.values) {
+            *out = S::from_f32(value * self.gain + self.offset, self.max);
+        }
+    }
+}
+
+/// A row of the latent, four rows of codes.
+struct CodeRow<'a, S> {
+    latent: &'a [f32],
+    scale: Scale,
+    out: &'a mut [S],
+}
+
+impl<S: Code> Work for CodeRow<'_, S> {
+    type Result = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (gain, offset) = self.scale.inverse();
+        let mut lines = self.out.chunks_exact_mut(self.latent.len() / FACTOR);
+        let (Some(a), Some(b), Some(c), Some(d)) =
+            (lines.next(), lines.next(), lines.next(), lines.next())
+        else {
+            return;
+        };
+        let (blocks, _) = self.latent.as_chunks::<LATENT>();
+        let lines = (a.as_chunks_mut::<FACTOR>().0.iter_mut())
+            .zip(b.as_chunks_mut::<FACTOR>().0)
+            .zip((c.as_chunks_mut::<FACTOR>().0.iter_mut()).zip(d.as_chunks_mut::<FACTOR>().0));
+        for (block, ((a, b), (c, d))) in blocks.iter().zip(lines) {
+            let mut codes = [S::default(); LATENT];
+            for (code, value) in codes.iter_mut().zip(block) {
+                *code = S::from_f32(value * gain + offset, self.scale.max);
+            }
+            a.copy_from_slice(&codes[..4]);
+            b.copy_from_slice(&codes[4..8]);
+            c.copy_from_slice(&codes[8..12]);
+            d.copy_from_slice(&codes[12..]);
+        }
+    }
 }
 
 /// The latent `[h, w, 16]` of a large picture `[4h, 4w]`; the inverse of [`latent_to_plane`].
@@ -212,6 +270,29 @@ mod tests {
         latent_to_plane(&latent, columns, &mut part);
         for (whole, part) in whole.chunks(20).zip(part.chunks(12)) {
             assert_eq!(whole[4..16], *part);
+        }
+    }
+
+    #[test]
+    fn codes_are_those_of_the_plane_at_every_level() {
+        for width in [1, 3, 17] {
+            let latent: Vec<f32> = (0..2 * width * LATENT)
+                .map(|v| ((v * 7919) % 300) as f32 / 120.0 - 1.2)
+                .collect();
+            let scale = Scale {
+                gain: 1.0 / 127.5,
+                offset: -1.0,
+                max: 255.0,
+            };
+            let mut plane = vec![0.0; latent.len()];
+            latent_to_plane(&latent, width, &mut plane);
+            let mut want = vec![0u8; latent.len()];
+            scale.encode(&plane, &mut want);
+            for level in CpuLevel::ALL {
+                let mut got = vec![7u8; latent.len()];
+                latent_to_codes(level, &latent, width, scale, &mut got);
+                assert_eq!(got, want, "{level}");
+            }
         }
     }
 

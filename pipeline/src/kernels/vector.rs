@@ -35,5 +35,7 @@ pub fn run<W: Work>(level: CpuLevel, work: W) -> W::Result {
             CpuLevel::Avx512 | CpuLevel::Bf16 => return unsafe { avx512(work) },
         }
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = level;
     work.run()
 }
