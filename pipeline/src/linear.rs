@@ -243,7 +243,7 @@ impl Linear {
     /// # Errors
     /// As [`packed`](Self::packed).
     pub fn for_products<T: Operand>(&self, rows: usize) -> Result<Option<Arc<Packed<T>>>> {
-        if self.lora.is_some() {
+        if !self.loras.is_empty() {
             return Ok(None);
         }
         let widens = T::DTYPE == DType::F32 && CpuLevel::selected()? >= CpuLevel::Avx2;
