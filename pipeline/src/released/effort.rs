@@ -220,7 +220,7 @@ mod tests {
     fn beyond_the_trained_size_attention_does_not_grow() {
         let shapes = Shapes {
             // Nothing but attention counts.
-            vae: vae(vec![0, 0]),
+            vae: vae(vec![0; 4]),
             ..release()
         };
         let attention = |size: Size| {

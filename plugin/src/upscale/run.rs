@@ -5,7 +5,7 @@
 //! token of its own, so nothing of an old run can leak into a new one. Stopping a run wakes whoever waits in it: the
 //! upstream thread at a full channel, the worker at an empty one, a serialized query that awaits its answer.
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use crossbeam::select;
 use flashvideo::CancelToken;
 
@@ -102,10 +102,14 @@ impl RunInput {
     /// Appends an item; waits while the channel is full.
     ///
     /// # Errors
-    /// When the run was stopped.
+    /// [`gst::FlowError::Flushing`] when the run was stopped, [`gst::FlowError::Error`] when the worker is gone.
     pub fn send(&self, item: Item) -> Result<(), gst::FlowError> {
         select! {
-            send(self.items, item) -> sent => sent.map_err(|_| gst::FlowError::Flushing),
+            send(self.items, item) -> sent => sent.map_err(|_| match self.stopped.try_recv() {
+                // Nobody stopped the run, and yet the worker is gone: a panic has ended it.
+                Err(TryRecvError::Empty) => gst::FlowError::Error,
+                _ => gst::FlowError::Flushing,
+            }),
             recv(self.stopped) -> _ => Err(gst::FlowError::Flushing),
         }
     }
