@@ -98,6 +98,13 @@ fn every_part_agrees_with_the_trainer() {
 }
 
 #[test]
+fn the_built_in_model_agrees_with_the_trainer() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let file = GeneratorFile::open(&models.join("builtin-source.safetensors")).unwrap();
+    compare(&file, &data("builtin-source-answers.safetensors"));
+}
+
+#[test]
 fn adapters_agree_with_the_trainer() {
     let answers = Checkpoint::open(data("nano-answers.safetensors")).unwrap();
     let answer = |name: &str| answers.tensor(name, &Device::Cpu, DType::F32).unwrap();

@@ -65,14 +65,14 @@ def main():
             net.load_state_dict({name: value.half().float() for name, value in net.state_dict().items()})
         torch.manual_seed(1)
         ids = torch.tensor([encode(teller.prompts.tokenizer, PROMPT)])
-        latent = torch.randn(1, 3, teller.vae.latent, 12, 18)
+        latent = torch.randn(1, 3, teller.vae.latent, 6, 12)
         with torch.no_grad():
             features = encoder(ids)
             timestep = torch.tensor([700.0])
             fixture = {
                 "text.ids": ids.int(), "text.features": features, "dit.x": latent, "dit.timestep": timestep, "dit.context": features.clone(),
-                "dit.velocity": teller.dit(latent, timestep, features), "vae.latent": latent.transpose(1, 2).clone(),
-                "vae.frames": (((teller.vae.decode(latent.transpose(1, 2)) + 1) / 2).clamp(0, 1) * 255)[0].permute(1, 2, 3, 0),
+                "dit.velocity": teller.dit(latent, timestep, features), "vae.latent": latent.clone(),
+                "vae.frames": (((teller.vae.decode(latent.transpose(1, 2) / teller.scale) + 1) / 2).clamp(0, 1) * 255)[0].permute(1, 2, 3, 0),
             }
         save_file({name: value.contiguous() for name, value in fixture.items()}, a.fixture, {"prompt": PROMPT})
 

@@ -24,7 +24,13 @@ pub const ENHANCERS: &[Builtin] = &[
 ];
 
 /// The Stage I models that are built in: text to clip, one file each; none without the feature `builtin`.
-pub const GENERATORS: &[Builtin] = &[];
+pub const GENERATORS: &[Builtin] = &[
+    #[cfg(feature = "builtin")]
+    Builtin {
+        name: "builtin",
+        bytes: include_bytes!("../../../models/builtin-source.safetensors"),
+    },
+];
 
 /// The built-in Stage I model of that name.
 pub fn generator(name: &str) -> Option<Builtin> {
