@@ -245,7 +245,8 @@ impl Generator {
     pub fn generate(&self, options: &GenerateOptions, progress: &Progress) -> Result<Tensor> {
         let mut parts = Vec::new();
         self.each_chunk(options, progress, |frames| {
-            parts.push(frames);
+            let frames = frames::cropped(&frames, options.size)?;
+            parts.push(to_bytes_range(&frames)?.to_dtype(DType::F32)?);
             Ok(())
         })?;
         Ok(Tensor::cat(&parts, 0)?)
@@ -262,7 +263,12 @@ impl Generator {
         mut each: impl FnMut(Frame) -> Result<()> + Send,
     ) -> Result<()> {
         self.each_chunk(options, progress, |frames| {
-            to_pictures(&frames)?.into_iter().try_for_each(&mut each)
+            let frames = frames::cropped(&frames, options.size)?;
+            for index in 0..frames.dim(2)? {
+                progress.check()?;
+                each(frames::picture(&frames.narrow(2, index, 1)?)?)?;
+            }
+            Ok(())
         })
     }
 
@@ -275,6 +281,7 @@ impl Generator {
         self.schedule(options).map(drop)
     }
 
+    /// Gives the frames of a clip to `each`, chunk by chunk: `[1, 3, frames, grid height, grid width]`, about -1..=1.
     fn each_chunk(
         &self,
         options: &GenerateOptions,
@@ -303,10 +310,7 @@ impl Generator {
         self.parts.vae.runtime().install(|| {
             let vae = self.parts.vae(progress)?;
             let latent = for_decoding(&latent, self.info.latent_scale)?;
-            vae.decode_each(&latent, progress, |frames| {
-                let frames = frames::cropped(&frames, options.size)?;
-                each(to_bytes_range(&frames)?.to_dtype(DType::F32)?)
-            })
+            vae.decode_each(&latent, progress, &mut each)
         })?;
         self.parts.finished(&self.parts.vae);
         Ok(())

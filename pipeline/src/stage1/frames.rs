@@ -1,9 +1,10 @@
 //! Pictures of a clip: cut to size, rounded, resized, in the format that is wanted.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::clip::{Frame, FrameFormat, Samples, Size};
 use crate::error::{Error, Result};
+use crate::kernels::tensors::with_f32;
 use crate::released::colour;
 use crate::stream::plain_resize;
 
@@ -21,6 +22,20 @@ pub(super) fn cropped(frames: &Tensor, size: Size) -> Result<Tensor> {
     Ok(frames
         .narrow(3, rows / 2, size.height)?
         .narrow(4, columns / 2, size.width)?)
+}
+
+/// One frame `[1, 3, 1, height, width]`, about -1..=1, as an R, G, B picture: the same values as those of
+/// [`to_bytes_range`](crate::vae::to_bytes_range), rounded.
+pub(super) fn picture(frame: &Tensor) -> Result<Frame> {
+    let (_, _, _, height, width) = frame.dims5()?;
+    let size = Size::new(width, height);
+    let frame = frame.to_device(&Device::Cpu)?;
+    let planes = with_f32(&frame, |values| {
+        let byte = |v: f32| (((v + 1.0) / 2.0).clamp(0.0, 1.0) * 255.0).round() as u8;
+        let plane = |values: &[f32]| Samples::U8(values.iter().map(|v| byte(*v)).collect());
+        Ok(values.chunks(size.pixels().max(1)).map(plane).collect())
+    })?;
+    Frame::new(FrameFormat::rgb(), size, planes)
 }
 
 /// Frames `[frames, height, width, 3]` in 0..=255 as R, G, B pictures; values are rounded.
@@ -72,7 +87,6 @@ fn opaque(format: &FrameFormat, len: usize) -> Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn pictures_have_rounded_planes() {

@@ -77,7 +77,7 @@ impl Norm {
             }
         };
         if x.device().is_cpu() {
-            self.on_processor(x, modulation)
+            self.on_processor(x, modulation, progress)
         } else {
             self.on_device(x, modulation)
         }
@@ -112,6 +112,7 @@ impl Norm {
         &self,
         x: &Tensor,
         modulation: Option<(Tensor, Tensor, Vec<usize>)>,
+        progress: &Progress,
     ) -> Result<Tensor> {
         let dims = x.dims4()?;
         let mut result = vec![0f32; x.elem_count()];
@@ -119,6 +120,7 @@ impl Norm {
             with_f32(&self.gamma, |gamma| {
                 with_f32(&self.beta, |beta| {
                     let affine = self.affine(x, dims, gamma, beta);
+                    progress.check()?;
                     match &modulation {
                         None => plain(&mut result, x, &affine, dims),
                         Some((scale, shift, map)) => {
@@ -317,7 +319,9 @@ mod tests {
             Some((still(y), still(b), frame_map(5, 3, true)))
         };
         for modulation in [None, modulation()] {
-            let got = norm.on_processor(&x, modulation.clone()).unwrap();
+            let got = norm
+                .on_processor(&x, modulation.clone(), &progress)
+                .unwrap();
             let want = norm.on_device(&x, modulation).unwrap();
             let d = (got - want).unwrap().abs().unwrap().flatten_all().unwrap();
             assert!(d.max(0).unwrap().to_scalar::<f32>().unwrap() < 1e-5);
