@@ -8,7 +8,6 @@ pub mod conv;
 pub mod decoder;
 pub mod encoder;
 mod enlarge;
-mod narrow;
 pub mod norm;
 pub mod resblock;
 mod taps;

@@ -2,10 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::narrow::{self, Packed};
 use crate::error::Result;
 use crate::kernels::conv3d::Clip;
-use crate::kernels::cpu::CpuLevel;
 use crate::kernels::matmul::{Matrix, matmul};
 use crate::progress::CancelToken;
 
@@ -101,11 +99,6 @@ impl Products<'_> {
                 band.planes.push(part);
             }
         }
-        let conv = &self.shape;
-        let packed = (conv.stride == 1 && conv.extent.1 == 3 && outputs <= narrow::MAX_OUTPUTS)
-            .then(CpuLevel::selected)
-            .transpose()?
-            .map(|level| Packed::new(self.taps, outputs, conv.inputs, level));
         bands.into_par_iter().try_for_each_init(
             || (Vec::new(), Vec::new()),
             |(tile, sums), mut band| {
@@ -115,8 +108,8 @@ impl Products<'_> {
                         &mut band,
                         column,
                         TILE_COLUMNS.min(width - column),
-                        packed.as_ref(),
-                        (tile, sums),
+                        tile,
+                        sums,
                     );
                 }
                 Ok(())
@@ -134,8 +127,8 @@ impl Products<'_> {
         band: &mut Band<'_>,
         column: usize,
         width: usize,
-        packed: Option<&Packed>,
-        (tile, sums): (&mut Vec<f32>, &mut Vec<f32>),
+        tile: &mut Vec<f32>,
+        sums: &mut Vec<f32>,
     ) {
         let conv = &self.shape;
         let ((time, k), stride) = (conv.extent, conv.stride);
@@ -148,7 +141,7 @@ impl Products<'_> {
         let phase = tile_rows * pitch;
         let channel = stride * stride * phase;
         tile.clear();
-        tile.resize(time * conv.inputs * channel + narrow::SLACK, 0.0);
+        tile.resize(time * conv.inputs * channel, 0.0);
         let origin = (band.row * stride, column * stride);
         for t in 0..time {
             let Some(frame) = self.task.clip.get(band.frame + t) else {
@@ -161,18 +154,6 @@ impl Products<'_> {
             {
                 self.fill(target, plane, origin, (tile_rows, pitch));
             }
-        }
-        if let Some(packed) = packed {
-            let seen = narrow::Tile {
-                data: tile,
-                plane: channel,
-                pitch,
-                rows,
-                columns: width,
-            };
-            packed.run(seen, sums);
-            let pitch = Packed::sums_pitch(width);
-            return self.store(band, column, width, (sums, rows * pitch, pitch));
         }
         let columns = (rows - 1) * pitch + width;
         sums.clear();
@@ -193,19 +174,6 @@ impl Products<'_> {
                 Matrix::new(&tile[offset..], (conv.inputs, columns), (channel, 1)),
             );
         }
-        self.store(band, column, width, (sums, columns, pitch));
-    }
-
-    /// Writes columns `column..column + width` of `band`: `sums`, whose outputs and rows lie so many values apart, the
-    /// bias and the residual.
-    fn store(
-        &self,
-        band: &mut Band<'_>,
-        column: usize,
-        width: usize,
-        (sums, columns, pitch): (&[f32], usize, usize),
-    ) {
-        let conv = &self.shape;
         let plane_size = self.task.out.0 * self.task.out.1;
         for (output, plane) in band.planes.iter_mut().enumerate() {
             let bias = self.bias.get(output).copied().unwrap_or(0.0);
