@@ -115,16 +115,7 @@ impl ObjectSubclass for FlashVideoSrc {
 impl ObjectImpl for FlashVideoSrc {
     fn constructed(&self) {
         self.parent_constructed();
-        let element = self.obj();
-        element.set_format(gst::Format::Time);
-        element
-            .src_pad()
-            .add_probe(gst::PadProbeType::BUFFER, |pad, _| {
-                if let Some(element) = pad.parent_element().and_downcast::<super::FlashVideoSrc>() {
-                    element.imp().before_buffer(pad);
-                }
-                gst::PadProbeReturn::Ok
-            });
+        self.obj().set_format(gst::Format::Time);
     }
 
     fn properties() -> &'static [glib::ParamSpec] {

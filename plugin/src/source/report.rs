@@ -147,8 +147,8 @@ impl FlashVideoSrc {
         );
     }
 
-    /// The tags of a clip.
-    pub(super) fn tags(options: &GenerateOptions, model: &str) -> gst::TagList {
+    /// Sends the tags of a clip down the stream, in front of its first frame.
+    pub(super) fn send_tags(&self, options: &GenerateOptions, model: &str) {
         let mut tags = gst::TagList::new();
         let comment = format!("seed {}, model {model}", options.seed);
         {
@@ -157,7 +157,11 @@ impl FlashVideoSrc {
             tags.add::<gst::tags::Comment>(&comment.as_str(), gst::TagMergeMode::Replace);
             tags.set_scope(gst::TagScope::Stream);
         }
-        tags
+        // The base class pushes it after caps and segment. Through the element itself this would wait for the lock of state
+        // changes, and those wait for the streaming thread.
+        if !self.parent_send_event(gst::event::Tag::new(tags)) {
+            gst::debug!(CAT, imp = self, "the tags of a clip were not taken");
+        }
     }
 }
 

@@ -46,8 +46,6 @@ pub(super) struct Place {
     origin: ClockTime,
     /// The clip whose tags went out.
     tagged: Option<u64>,
-    /// Tags that go out in front of the next buffer.
-    tags: Option<gst::TagList>,
     /// The last picture, which is repeated when live.
     last: Option<Frame>,
 }
@@ -175,21 +173,7 @@ impl FlashVideoSrc {
         }
         if let (Some(options), Some(generator)) = (studio.clip(clip), self.generator()) {
             self.stats().clip_begun(&options);
-            let tags = Self::tags(&options, &generator.info().name);
-            self.place().tags = Some(tags);
-        }
-    }
-
-    /// Pushes what is to be known before the buffer that is about to leave `pad`.
-    ///
-    /// The base class pushes the segment only behind `create`, so this is done by a probe. Its own queue of events is
-    /// filled by `send_event`, which takes the lock of state changes: those wait for the streaming thread.
-    pub(super) fn before_buffer(&self, pad: &gst::Pad) {
-        let tags = self.place().tags.take();
-        if let Some(tags) = tags
-            && !pad.push_event(gst::event::Tag::new(tags))
-        {
-            gst::debug!(CAT, imp = self, "the tags of a clip were not taken");
+            self.send_tags(&options, &generator.info().name);
         }
     }
 

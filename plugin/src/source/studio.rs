@@ -31,7 +31,7 @@ pub(super) enum Answer {
     Failed(Option<Error>),
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Task {
     Load,
     Make(GenerateOptions),
@@ -250,20 +250,12 @@ impl Studio {
                 && let Some(task) = inner.task()
             {
                 let cancel = CancelToken::new();
-                let task = match task {
-                    Task::Load => Task::Load,
-                    Task::Make(options) => {
-                        let wanted = inner.wanted();
-                        inner.cache.begin(&options, &wanted);
-                        Task::Make(options)
-                    }
-                };
-                let copy = match &task {
-                    Task::Load => Task::Load,
-                    Task::Make(options) => Task::Make(options.clone()),
-                };
+                if let Task::Make(options) = &task {
+                    let wanted = inner.wanted();
+                    inner.cache.begin(options, &wanted);
+                }
                 inner.job = Some(Job {
-                    task: copy,
+                    task: task.clone(),
                     cancel: cancel.clone(),
                 });
                 return Some((task, cancel));
