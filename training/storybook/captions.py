@@ -25,7 +25,6 @@ OBJECT_WORDS = {
     "star": ["star"] * 5 + ["little star", "smiling star", "toy star"],
     "butterfly": ["butterfly"] * 5 + ["little butterfly", "moth", "pretty butterfly"],
 }
-FREE = ["balloon", "ball", "kite", "star", "butterfly", "bird"]
 _GO = ["moves", "goes", "travels", "glides", "passes", "drifts", "heads", "slides"]
 _OWN = {
     "boat": ["sails", "cruises", "floats"], "bird": ["flies", "soars", "flaps"], "fish": ["swims", "darts"], "car": ["drives", "rolls", "races", "speeds"],

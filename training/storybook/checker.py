@@ -2,8 +2,8 @@
 
     python -m storybook.checker RUN --seconds 400        trains the classifier on drawn scenes, prints its accuracy on unseen ones
 
-Object, place and time are told by a small convolutional classifier. Colour and motion are measured: what differs from the clip's static background
-moves or stands out; its hue, the way of its centre and the growth of its area are compared with what was asked for.
+A small convolutional classifier tells all five from three frames. It may lean on where an object begins to tell its motion; measure.py, which
+follows what moves, may not.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import world
-from .paint import lit
 from .render import Renderer
 
 SIZE = (144, 240)

@@ -1,6 +1,6 @@
 """Scenes to frames.
 
-    python -m storybook.render OUT.png [--seed N] [--frames K]
+    python -m storybook.render OUT.png [--seed N] [--rows K]
 
 draws a sheet of random scenes to look at.
 """

@@ -2,7 +2,8 @@
 
     python -m storybook.sample RUN OUT.png [--latents 1] [--count 8] [--prompts FILE] [--check]
 
-draws a sheet: a row per prompt, five frames each. With --check the classifier says how many of the clips show what was asked for.
+draws a sheet: a row per prompt, five frames each. With --check it is told how many of the clips show what was asked for, by the classifier
+(checker.py) and, of colour and motion, by arithmetic (measure.py; colour only where something moves).
 """
 
 import argparse
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from . import captions, checker, world
+from . import captions, checker, measure, world
 from .dit import Dit, sample
 from .encode import load_vae
 from .train_dit import Prompts
@@ -84,6 +85,10 @@ def main():
             said = checker.look(net, clip)
             for name in world.ATTRIBUTES:
                 right.setdefault(name, []).append(said[name] == getattr(scene, name))
+            motion, colour = measure.measure(clip)
+            right.setdefault("measured motion", []).append(motion == scene.motion)
+            if colour:
+                right.setdefault("measured colour", []).append(colour == scene.colour)
             if any(said[n] != getattr(scene, n) for n in world.ATTRIBUTES):
                 wrong.append((text, {n: v for n, v in said.items() if v != getattr(scene, n)}))
         for item in wrong[:20]:
