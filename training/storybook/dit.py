@@ -44,6 +44,18 @@ def rotate(x, cos, sin):
     return torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
 
 
+def patches(x, patch):
+    """Latents cut into one row `[channels * patch * patch]` per image token, `[batch, tokens, row]`."""
+    batch, time, channels, height, width = x.shape
+    x = x.view(batch, time, channels, height // patch, patch, width // patch, patch)
+    return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch, -1, channels * patch * patch)
+
+
+def pick(rows, keep):
+    """The `keep` `[batch, kept]` of `rows` `[batch, tokens, width]`."""
+    return rows.gather(1, keep[..., None].expand(-1, -1, rows.shape[-1]))
+
+
 class LoraLinear(nn.Module):
     """A frozen linear layer with low-rank additions, one for each of `parts` groups of its rows."""
 
@@ -130,14 +142,20 @@ class Dit(nn.Module):
             self._tables[key] = angle.cos(), angle.sin()
         return self._tables[key]
 
-    def forward(self, x, t, context):
-        """The velocity of latents `x` at timesteps `t` `[batch]` with text features `context` `[batch, length, text]`."""
+    def forward(self, x, t, context, keep=None):
+        """The velocity of latents `x` at timesteps `t` `[batch]` with text features `context` `[batch, length, text]`.
+
+        With `keep` `[batch, kept]`, only those image tokens are looked at, and their part of the velocity comes back as `patches` has it.
+        """
         batch, time, _, height, width = x.shape
         rows, columns, text = height // self.patch, width // self.patch, context.shape[1]
         emb = self.time_embed(sinusoid(t, self.hidden))
         image = self.mixins.patch_embed.proj(x.flatten(0, 1)).flatten(2).transpose(1, 2).reshape(batch, -1, self.hidden)
-        h = torch.cat([self.mixins.patch_embed.text_proj(context), image], 1).float()
         table = self.table(time, rows, columns)
+        if keep is not None:
+            image = pick(image, keep)
+            table = tuple(part[keep][:, None] for part in table)
+        h = torch.cat([self.mixins.patch_embed.text_proj(context), image], 1).float()
         adaln = self.mixins.adaln_layer
         for i, layer in enumerate(self.transformer.layers):
             parts = adaln.adaLN_modulations[i](emb)[:, None].float().chunk(12, -1)
@@ -152,6 +170,8 @@ class Dit(nn.Module):
         h = self.mixins.final_layer.norm_final(self.transformer.final_layernorm(h)[:, text:])
         shift, scale = self.mixins.final_layer.adaLN_modulation(emb)[:, None].float().chunk(2, -1)
         y = self.mixins.final_layer.linear(h * (1 + scale) + shift).float()
+        if keep is not None:
+            return y
         y = y.view(batch, time, rows, columns, self.channels, self.patch, self.patch)
         return y.permute(0, 1, 4, 2, 5, 3, 6).reshape(x.shape)
 

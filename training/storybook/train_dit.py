@@ -2,9 +2,9 @@
 
     python -m storybook.train_dit RUN LATENTS --mix 1:48:1                     images first,
     python -m storybook.train_dit RUN LATENTS --mix 1:32:1,5:8:1 --seconds N   then short clips,
-    python -m storybook.train_dit RUN LATENTS --mix 5:6:1,13:2:2 --seconds N   full length last.
+    python -m storybook.train_dit RUN LATENTS --mix 13:12:2:20,13:2:1 --seconds N   full length last.
 
---mix is a list of latent frames : batch size : weight. Writes RUN/dit.pt every few minutes and goes on from it when started again (with another mix, too); new files in LATENTS are
+--mix is a list of latent frames : batch size : weight [: tokens of a frame that are kept, see `near`]. Writes RUN/dit.pt every few minutes and goes on from it when started again (with another mix, too); new files in LATENTS are
 picked up while it runs. --lora R trains adapters of rank R on a style (see styles.py) instead, into RUN/lora.pt.
 """
 
@@ -23,7 +23,7 @@ import optim
 import runs
 
 from . import captions, world
-from .dit import Dit, add_lora, schedule
+from .dit import Dit, add_lora, patches, pick, schedule
 from .t5 import T5Encoder, encode
 
 FRAMES = {1: (1, 5, 13), 5: (5, 13), 13: (13,)}
@@ -95,8 +95,28 @@ def emphasis(seeds, time, t):
     return torch.from_numpy(weights)
 
 
+def near(seeds, time, count, patch):
+    """Numbers `[batch, time * count]` of the tokens of each latent frame that are nearest to the object, or to where another scene's object would be.
+
+    A frame is mostly background, which is learnt long before objects and motion are. Without the decoy, the choice itself would tell where the object is.
+    """
+    rows, columns = world.HEIGHT // 8 // patch, world.WIDTH // 8 // patch
+    y, x = (np.mgrid[:rows, :columns] + 0.5) * (8 * patch)
+    keep = np.empty((len(seeds), time, count), np.int64)
+    for sample, seed in enumerate(seeds):
+        paths = world.sample(seed).path(), world.sample(random.randrange(1 << 40)).path()
+        jitter = np.random.rand(rows, columns) * 4 * patch
+        for latent in range(time):
+            centres = [path(max(0, 4 * latent - 1.5)) for path in paths]
+            distance = np.minimum(*(np.hypot(x - cx, y - cy) - radius for cx, cy, radius in centres)) + jitter
+            keep[sample, latent] = latent * rows * columns + np.sort(np.argpartition(distance.ravel(), count)[:count])
+    return torch.from_numpy(keep).flatten(1)
+
+
 def parse_mix(text):
-    return [tuple(float(v) if i == 2 else int(v) for i, v in enumerate(part.split(":"))) for part in text.split(",")]
+    """Rows of latent frames, batch size, weight and kept tokens (none: all)."""
+    parts = [part.split(":") for part in text.split(",")]
+    return [(int(p[0]), int(p[1]), float(p[2]), int(p[3]) if len(p) > 3 else None) for p in parts]
 
 
 def build(lora, init):
@@ -133,6 +153,7 @@ def main():
         for optimiser, saved in zip(optimisers, state["optimisers"]):
             optimiser.load_state_dict(saved)
     torch.manual_seed(step)
+    random.seed(step)
     draw, data, prompts, mix = random.Random(step), Latents(a.latents), Prompts(a.run), parse_mix(a.mix)
     data.refresh()
     if scale is None:
@@ -146,11 +167,11 @@ def main():
         for optimiser, peak in zip(optimisers, rates):
             for group in optimiser.param_groups:
                 group["lr"] = peak * rate
-        time_, count, _ = draw.choices(mix, [m[2] for m in mix])[0]
+        time_, count, _, kept = draw.choices(mix, [m[2] for m in mix])[0]
         x, seeds = data.batch(time_, count, draw)
         x = x * scale
         context = prompts.features([captions.caption(world.sample(seed), draw.randrange(1 << 40))[0] for seed in seeds])
-        if time_ < 13:
+        if time_ < 13 or kept:
             # All tokens tell the whole: for small latents a few of them do, at a fraction of the cost.
             context = context[:, torch.randperm(context.shape[1])[:12]]
         context = context * (torch.rand(count, 1, 1) >= 0.1)
@@ -158,17 +179,21 @@ def main():
         t = ((torch.arange(count) + torch.rand(count)) * (1000 / count)).long().clamp_max(999)
         signal = rate_table[t].view(-1, 1, 1, 1, 1)
         noise = torch.randn_like(x)
+        keep = near(seeds, time_, kept, net.patch) if kept else None
         with torch.autocast("cpu", torch.bfloat16):
-            v = net(signal * x + torch.sqrt(1 - signal**2) * noise, t, context)
-        error = (v - (signal * noise - torch.sqrt(1 - signal**2) * x)).square()
-        weights = emphasis(seeds, time_, t)
+            v = net(signal * x + torch.sqrt(1 - signal**2) * noise, t, context, keep)
+        target, weights = signal * noise - torch.sqrt(1 - signal**2) * x, emphasis(seeds, time_, t)
+        if kept:
+            target, weights = (pick(patches(part.expand_as(x), net.patch), keep) for part in (target, weights))
+        error = (v - target).square()
         ((weights * error).mean() / weights.mean()).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         for optimiser in optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         runs.blend(average, net, step, 0.998)
-        running[time_] = runs.smoothed(running.get(time_), error.detach().mean().item())
+        if not kept:
+            running[time_] = runs.smoothed(running.get(time_), error.detach().mean().item())
         step += 1
         spent = earlier + time.time() - begun
         if time.time() - saved > 180 or now + 5 > a.seconds:
