@@ -120,7 +120,7 @@ struct Gemm<T> {
     x: Vec<T>,
     weight: Packed<T>,
     bias: Vec<f32>,
-    out: Vec<f32>,
+    out: Vec<T>,
 }
 
 impl<T: Operand> Gemm<T> {
@@ -132,7 +132,7 @@ impl<T: Operand> Gemm<T> {
             x: numbers(1, rows * inputs, 1.0),
             weight: Packed::new(level::<T>(), &weight, outputs, inputs),
             bias: values(3, outputs, 1.0),
-            out: vec![0.0; rows * outputs],
+            out: vec![T::default(); rows * outputs],
         }
     }
 }
@@ -146,7 +146,7 @@ impl<T: Operand> Subject for Gemm<T> {
     }
 
     fn probe(&mut self) -> Result<Vec<f32>> {
-        Ok(probe(self.out.len(), |index| self.out[index]))
+        Ok(probe(self.out.len(), |index| self.out[index].to_f32()))
     }
 }
 

@@ -7,6 +7,7 @@ use flashvideo::checkpoint::{Checkpoint, Weights};
 use flashvideo::dit::rope::Rope;
 use flashvideo::dit::{Grid, Transformer};
 use flashvideo::kernels::conv3x3::{Activation, Conv3x3, Plane};
+use flashvideo::stage1::{self, GenerateOptions, Generator};
 use flashvideo::{
     CancelToken, DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Error, Frame, FrameFormat,
     Progress, Result, Runtime, Samples, Size,
@@ -45,6 +46,13 @@ pub fn whole() -> Vec<Case> {
         parts: vec![enhance("builtin", steps, fastest())],
     };
     vec![
+        Case {
+            name: "generate_49_frames_s",
+            parts: vec![Part {
+                value: |ms| ms / 1e3,
+                ..part(Clip::new, &[], None, 5)
+            }],
+        },
         quality("enhance_quality_fps", 1),
         quality("enhance_quality_4_evaluations_fps", 4),
     ]
@@ -93,6 +101,27 @@ impl Subject for Stream {
     fn run(&mut self) -> Result<()> {
         self.stream.push(self.frame.clone(), ())?;
         Ok(())
+    }
+}
+
+/// A clip of the built-in text-to-video model.
+struct Clip(Generator);
+
+impl Clip {
+    fn new() -> Result<Self> {
+        let runtime = Runtime::new(DeviceSpec::Cpu, fastest(), rayon::current_num_threads())?;
+        Generator::find(stage1::BUILTIN, None, &runtime.into()).map(Self)
+    }
+}
+
+impl Subject for Clip {
+    fn run(&mut self) -> Result<()> {
+        let options = GenerateOptions {
+            prompt: "a red balloon rises over a meadow at sunset".to_owned(),
+            ..self.0.defaults()
+        };
+        self.0
+            .pictures(&options, &Progress::none(), |_| Ok(()))
     }
 }
 

@@ -63,82 +63,105 @@ impl Block<'_> {
     ) {
         let (column, valid) = (columns.start, columns.len());
         let part = |all: &[f32]| {
-            let mut values = [0f32; 64];
+            let mut values = [0f32; WIDEST];
             values[..valid].copy_from_slice(&all[column..][..valid]);
             values
         };
-        let bias = self.bias.map_or([0.0; 64], part);
-        let gate = self.finish.gate().map_or([0.0; 64], part);
-        for (row, sums) in sums.chunks_exact(width).take(self.rows).enumerate() {
-            // SAFETY: passed on to the caller.
-            let out = unsafe { out.part_mut((self.first + row) * self.stride + column, valid) };
-            let (sums, bias, gate) = (&sums[..valid], &bias[..valid], &gate[..valid]);
-            match self.finish {
-                Finish::Store => run(self.level, Store { out, sums, bias }),
-                Finish::Gelu => run(self.level, Gelu { out, sums, bias }),
-                Finish::AddGated(_) => run(
-                    self.level,
-                    AddGated {
-                        out,
-                        sums,
-                        bias,
-                        gate,
-                    },
-                ),
+        let bias = self.bias.map_or([0.0; WIDEST], part);
+        let gate = self.finish.gate().map_or([0.0; WIDEST], part);
+        let rows = SomeRows {
+            block: self,
+            sums,
+            width,
+            columns,
+            bias: &bias,
+            gate: &gate,
+            out,
+        };
+        // One step into the instruction set for all rows: stepping takes as long as a row does.
+        match self.finish {
+            Finish::Store => run(self.level, Finished(rows, Store)),
+            Finish::Gelu => run(self.level, Finished(rows, Gelu)),
+            Finish::AddGated(_) => run(self.level, Finished(rows, AddGated)),
+        }
+    }
+}
+
+/// Widest panel.
+const WIDEST: usize = 64;
+
+/// Sums of a block's rows and where they go.
+struct SomeRows<'a, O> {
+    block: &'a Block<'a>,
+    sums: &'a [f32],
+    width: usize,
+    columns: Range<usize>,
+    bias: &'a [f32; WIDEST],
+    gate: &'a [f32; WIDEST],
+    out: &'a Shared<'a, O>,
+}
+
+/// What a value becomes, from its sum, its gate and what there is.
+trait Rule {
+    fn value(sum: f32, gate: f32, old: f32) -> f32;
+}
+
+struct Store;
+impl Rule for Store {
+    #[inline(always)]
+    fn value(sum: f32, _: f32, _: f32) -> f32 {
+        sum
+    }
+}
+
+struct Gelu;
+impl Rule for Gelu {
+    #[inline(always)]
+    fn value(sum: f32, _: f32, _: f32) -> f32 {
+        gelu_tanh(sum)
+    }
+}
+
+struct AddGated;
+impl Rule for AddGated {
+    #[inline(always)]
+    fn value(sum: f32, gate: f32, old: f32) -> f32 {
+        old + gate * sum
+    }
+}
+
+struct Finished<'a, O, R>(SomeRows<'a, O>, R);
+
+impl<O: Number, R: Rule> Work for Finished<'_, O, R> {
+    type Result = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let all = self.0;
+        let (block, valid) = (all.block, all.columns.len());
+        for (row, sums) in all
+            .sums
+            .chunks_exact(all.width)
+            .take(block.rows)
+            .enumerate()
+        {
+            let first = (block.first + row) * block.stride + all.columns.start;
+            // SAFETY: `store` asks its caller for this.
+            let out = unsafe { all.out.part_mut(first, valid) };
+            match (
+                <&mut [O; WIDEST]>::try_from(&mut *out),
+                <&[f32; WIDEST]>::try_from(sums),
+            ) {
+                (Ok(out), Ok(sums)) => each::<O, R>(out, sums, all.bias, all.gate),
+                _ => each::<O, R>(out, sums, all.bias, all.gate),
             }
         }
     }
 }
 
-struct Store<'a, O> {
-    out: &'a mut [O],
-    sums: &'a [f32],
-    bias: &'a [f32],
-}
-
-impl<O: Number> Work for Store<'_, O> {
-    type Result = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for ((out, sum), bias) in self.out.iter_mut().zip(self.sums).zip(self.bias) {
-            *out = O::from_f32(sum + bias);
-        }
-    }
-}
-
-struct Gelu<'a, O> {
-    out: &'a mut [O],
-    sums: &'a [f32],
-    bias: &'a [f32],
-}
-
-impl<O: Number> Work for Gelu<'_, O> {
-    type Result = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for ((out, sum), bias) in self.out.iter_mut().zip(self.sums).zip(self.bias) {
-            *out = O::from_f32(gelu_tanh(sum + bias));
-        }
-    }
-}
-
-struct AddGated<'a, O> {
-    out: &'a mut [O],
-    sums: &'a [f32],
-    bias: &'a [f32],
-    gate: &'a [f32],
-}
-
-impl<O: Number> Work for AddGated<'_, O> {
-    type Result = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let sums = self.sums.iter().zip(self.bias).zip(self.gate);
-        for (out, ((sum, bias), gate)) in self.out.iter_mut().zip(sums) {
-            *out = O::from_f32(out.to_f32() + gate * (sum + bias));
-        }
+#[inline(always)]
+fn each<O: Number, R: Rule>(out: &mut [O], sums: &[f32], bias: &[f32], gate: &[f32]) {
+    for (out, ((sum, bias), gate)) in out.iter_mut().zip(sums.iter().zip(bias).zip(gate)) {
+        *out = O::from_f32(R::value(sum + bias, *gate, out.to_f32()));
     }
 }
