@@ -1,6 +1,8 @@
 """Looks at frames alone and says what they show: object, colour, motion, place, time.
 
-    python -m storybook.checker RUN --seconds 400        trains the classifier on drawn scenes, prints its accuracy on unseen ones
+    python -m storybook.checker RUN --seconds 1500       trains the classifier on drawn scenes, prints its accuracy on unseen ones
+
+Started again it goes on from the last one.
 
 A small convolutional classifier tells all five from three frames. It may lean on where an object begins to tell its motion; measure.py, which
 follows what moves, may not.
@@ -87,7 +89,12 @@ def main():
     a = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    net, draw, renderer = Looker(), random.Random(3), Renderer(*SIZE[::-1])
+    net, renderer = Looker(), Renderer(*SIZE[::-1])
+    path = os.path.join(a.run, "looker.pt")
+    draw = random.Random(3)
+    if os.path.exists(path):
+        net.load_state_dict(torch.load(path, weights_only=True))
+        draw = random.Random()
     optimiser = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=1e-3)
     begun, step = time.time(), 0
     while (spent := time.time() - begun) < a.seconds:
@@ -105,7 +112,7 @@ def main():
         if step % 100 == 0:
             print(step, round(spent), round(loss.item(), 3), flush=True)
     net.eval()
-    torch.save(net.state_dict(), os.path.join(a.run, "looker.pt"))
+    torch.save(net.state_dict(), path)
     renderer, right = Renderer(), {name: 0 for name in world.ATTRIBUTES}
     for seed in range(200):
         scene = world.sample(90_000_000 + seed, test=True)

@@ -1,5 +1,4 @@
-//! CPU kernels: those of the compact model have a scalar reference and faster versions chosen at run time, those of the
-//! released models are plain loops and the `gemm` crate's products.
+//! CPU kernels. Each has a plain version and faster ones for instruction sets, one of which is chosen at run time.
 
 pub mod aligned;
 pub mod attention;
@@ -8,6 +7,7 @@ pub mod conv3x3;
 pub mod cpu;
 pub mod elementwise;
 pub mod gemm;
+pub mod groupnorm;
 pub mod matmul;
 pub mod reference;
 pub mod resize;

@@ -1,11 +1,11 @@
 //! Group normalisation over a chunk, plain in the encoder and modulated by the latent in the decoder, with SiLU.
 
 use candle_core::{DType, Device, Tensor};
-use rayon::prelude::*;
 
 use super::conv::{Builder, Conv};
 use crate::error::{Error, Result};
-use crate::kernels::elementwise::silu;
+use crate::kernels::cpu::CpuLevel;
+use crate::kernels::groupnorm::{Modulation, Shape, affine, silu_affine};
 use crate::kernels::tensors::with_f32;
 use crate::progress::Progress;
 
@@ -114,81 +114,40 @@ impl Norm {
         modulation: Option<(Tensor, Tensor, Vec<usize>)>,
         progress: &Progress,
     ) -> Result<Tensor> {
-        let dims = x.dims4()?;
+        let (_, channels, height, width) = x.dims4()?;
+        let shape = Shape {
+            channels,
+            height,
+            width,
+        };
+        let level = CpuLevel::selected()?;
         let mut result = vec![0f32; x.elem_count()];
         with_f32(x, |x| {
-            with_f32(&self.gamma, |gamma| {
+            let affine = with_f32(&self.gamma, |gamma| {
                 with_f32(&self.beta, |beta| {
-                    let affine = self.affine(x, dims, gamma, beta);
-                    progress.check()?;
-                    match &modulation {
-                        None => plain(&mut result, x, &affine, dims),
-                        Some((scale, shift, map)) => {
-                            let (_, _, rows, columns) = scale.dims4()?;
-                            with_f32(scale, |scale| {
-                                with_f32(shift, |shift| {
-                                    let latent = Latent {
-                                        scale,
-                                        shift,
-                                        map,
-                                        size: (rows, columns),
-                                    };
-                                    modulated(&mut result, x, &affine, dims, &latent);
-                                    Ok(())
-                                })
-                            })?;
-                        }
-                    }
+                    Ok(affine(level, x, shape, self.groups, (gamma, beta), EPS))
+                })
+            })?;
+            progress.check()?;
+            let Some((scale, shift, map)) = &modulation else {
+                silu_affine(level, x, shape, &affine, None, &mut result);
+                return Ok(());
+            };
+            let (_, _, rows, columns) = scale.dims4()?;
+            with_f32(scale, |scale| {
+                with_f32(shift, |shift| {
+                    let modulation = Modulation {
+                        scale,
+                        shift,
+                        map,
+                        size: (rows, columns),
+                    };
+                    silu_affine(level, x, shape, &affine, Some(modulation), &mut result);
                     Ok(())
                 })
             })
         })?;
         Ok(Tensor::from_vec(result, x.shape(), &Device::Cpu)?)
-    }
-
-    /// For each channel the factor and the addend that normalise it.
-    fn affine(
-        &self,
-        x: &[f32],
-        (_, channels, height, width): (usize, usize, usize, usize),
-        gamma: &[f32],
-        beta: &[f32],
-    ) -> Vec<(f32, f32)> {
-        // Sums of single planes, joined in a fixed order: the result does not depend on the number of threads.
-        let planes: Vec<(f64, f64)> = x
-            .par_chunks(height * width)
-            .map(|plane| {
-                plane.chunks(1024).fold((0.0, 0.0), |(sum, squares), part| {
-                    let (mut s, mut q) = ([0f64; 8], [0f64; 8]);
-                    for eight in part.chunks(8) {
-                        for ((s, q), v) in s.iter_mut().zip(&mut q).zip(eight) {
-                            let v = f64::from(*v);
-                            *s += v;
-                            *q += v * v;
-                        }
-                    }
-                    (sum + s.iter().sum::<f64>(), squares + q.iter().sum::<f64>())
-                })
-            })
-            .collect();
-        let per_group = channels / self.groups;
-        let mut sums = vec![(0.0, 0.0); self.groups];
-        for (index, plane) in planes.iter().enumerate() {
-            if let Some(group) = sums.get_mut(index % channels / per_group) {
-                group.0 += plane.0;
-                group.1 += plane.1;
-            }
-        }
-        let count = (x.len() / self.groups) as f64;
-        (gamma.iter().zip(beta).enumerate())
-            .map(|(channel, (gamma, beta))| {
-                let (sum, squares) = sums.get(channel / per_group).copied().unwrap_or_default();
-                let mean = sum / count;
-                let variance = (squares / count - mean * mean).max(0.0);
-                let factor = f64::from(*gamma) / (variance + EPS).sqrt();
-                (factor as f32, (f64::from(*beta) - mean * factor) as f32)
-            })
-            .collect()
     }
 }
 
@@ -201,72 +160,6 @@ pub(super) fn frame_map(frames: usize, latents: usize, split: bool) -> Vec<usize
             _ => frame * latents / frames,
         })
         .collect()
-}
-
-fn plain(result: &mut [f32], x: &[f32], affine: &[(f32, f32)], dims: (usize, usize, usize, usize)) {
-    let (_, channels, height, width) = dims;
-    result
-        .par_chunks_mut(height * width)
-        .zip(x.par_chunks(height * width))
-        .enumerate()
-        .for_each(|(index, (to, from))| {
-            let (factor, addend) = affine.get(index % channels).copied().unwrap_or_default();
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = silu(from * factor + addend);
-            }
-        });
-}
-
-struct Latent<'a> {
-    scale: &'a [f32],
-    shift: &'a [f32],
-    map: &'a [usize],
-    size: (usize, usize),
-}
-
-fn modulated(
-    result: &mut [f32],
-    x: &[f32],
-    affine: &[(f32, f32)],
-    (_, channels, height, width): (usize, usize, usize, usize),
-    latent: &Latent<'_>,
-) {
-    let (rows, columns) = latent.size;
-    let column_of: Vec<usize> = (0..width).map(|column| column * columns / width).collect();
-    result
-        .par_chunks_mut(height * width)
-        .zip(x.par_chunks(height * width))
-        .enumerate()
-        .for_each_init(
-            || (vec![0f32; width], vec![0f32; width]),
-            |(factors, addends), (index, (to, from))| {
-                let channel = index % channels;
-                let (factor, addend) = affine.get(channel).copied().unwrap_or_default();
-                let frame = latent.map.get(index / channels).copied().unwrap_or(0);
-                let plane = (frame * channels + channel) * rows * columns;
-                let mut current = None;
-                for (row, (to, from)) in to.chunks_mut(width).zip(from.chunks(width)).enumerate() {
-                    let source = row * rows / height;
-                    if current != Some(source) {
-                        current = Some(source);
-                        let start = plane + source * columns;
-                        let scale = &latent.scale[start..start + columns];
-                        let shift = &latent.shift[start..start + columns];
-                        for ((f, a), &column) in
-                            factors.iter_mut().zip(addends.iter_mut()).zip(&column_of)
-                        {
-                            *f = factor * scale[column];
-                            *a = addend * scale[column] + shift[column];
-                        }
-                    }
-                    for (((to, from), f), a) in
-                        to.iter_mut().zip(from).zip(&*factors).zip(&*addends)
-                    {
-                        *to = silu(from * f + a);
-                    }
-                }
-            },
-        );
 }
 
 #[cfg(test)]

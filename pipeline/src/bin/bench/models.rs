@@ -120,8 +120,7 @@ impl Subject for Clip {
             prompt: "a red balloon rises over a meadow at sunset".to_owned(),
             ..self.0.defaults()
         };
-        self.0
-            .pictures(&options, &Progress::none(), |_| Ok(()))
+        self.0.pictures(&options, &Progress::none(), |_| Ok(()))
     }
 }
 

@@ -136,7 +136,9 @@ impl<T: Element> Buffers<T> {
             let before = index.checked_sub(1).map(|before| clip.frames[before]);
             if before.is_some_and(|before| std::ptr::eq(before, *frame)) {
                 // The start of a clip is its first frame several times.
-                let pair = self.ring.get_disjoint_mut([(index - 1) % kernels.time, slot]);
+                let pair = self
+                    .ring
+                    .get_disjoint_mut([(index - 1) % kernels.time, slot]);
                 // The same slot twice has it already.
                 if let Ok([from, to]) = pair {
                     to.copy_from_slice(from);
@@ -275,7 +277,12 @@ fn spread([a, b, c, d]: [Lane; 4]) -> [Lane; 4] {
         std::array::from_fn(|lane| f(x[lane], y[lane]))
     };
     let (less, more) = (|x: f32, y: f32| x - y, |x: f32, y: f32| x + y);
-    [each(less, a, c), each(more, b, c), each(less, c, b), each(less, b, d)]
+    [
+        each(less, a, c),
+        each(more, b, c),
+        each(less, c, b),
+        each(less, b, d),
+    ]
 }
 
 /// `A^T m A` of every block: the pixels of an area.
@@ -307,7 +314,12 @@ impl Work for FromBlocks<'_> {
                     *low = gathered(line);
                 }
                 for column in 0..2 {
-                    let line = [low[0][column], low[1][column], low[2][column], low[3][column]];
+                    let line = [
+                        low[0][column],
+                        low[1][column],
+                        low[2][column],
+                        low[3][column],
+                    ];
                     for (row, lane) in gathered(line).into_iter().enumerate() {
                         let at = corner + (row * self.area.columns + column) * lanes + channel;
                         self.to[at..][..LANES].copy_from_slice(&lane);
