@@ -12,8 +12,9 @@ except ImportError:
 
 if skia:
     from storybook import captions, styles, world
-    from storybook.dit import Dit, LoraLinear, add_lora, sample, schedule
+    from storybook.dit import Dit, LoraLinear, add_lora, patches, pick, sample, schedule
     from storybook.render import Renderer
+    from storybook.train_dit import near, parse_mix
     from storybook.vae import Vae
 
 
@@ -102,6 +103,31 @@ class Storybook(unittest.TestCase):
                 torch.nn.init.normal_(p)
             self.assertFalse(torch.equal(before, net(*inputs)))
         self.assertTrue(any(isinstance(m, LoraLinear) for m in net.modules()))
+
+    def test_all_tokens_kept_in_any_order_give_the_whole(self):
+        torch.manual_seed(0)
+        net = Dit(hidden=64, heads=1, layers=2, inner=96, time=16, text=24, channels=4, patch=2).eval()
+        for p in net.parameters():
+            torch.nn.init.normal_(p, std=0.05)
+        inputs = torch.randn(2, 2, 4, 4, 6), torch.tensor([500, 3]), torch.randn(2, 5, 24)
+        keep = torch.stack([torch.randperm(12), torch.randperm(12)])
+        with torch.no_grad():
+            whole, part = pick(patches(net(*inputs), 2), keep), net(*inputs, keep)
+        torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
+
+    def test_the_kept_tokens_are_of_every_frame_and_hold_the_object(self):
+        seeds, patch, columns = [1, 2, 3, 4], 6, world.WIDTH // 48
+        keep = near(seeds, 13, 24, patch).view(4, 13, 24)
+        for seed, frames in zip(seeds, keep.tolist()):
+            path = world.sample(seed).path()
+            for latent, tokens in enumerate(frames):
+                self.assertEqual(len(set(tokens)), 24)
+                self.assertTrue(all(token // 60 == latent for token in tokens))
+                x, y, _ = path(max(0, 4 * latent - 1.5))
+                self.assertIn(latent * 60 + int(y // 48) * columns + int(x // 48), tokens)
+
+    def test_a_mix_may_keep_some_tokens(self):
+        self.assertEqual(parse_mix("1:48:2,13:12:0.5:20"), [(1, 48, 2.0, None), (13, 12, 0.5, 20)])
 
 
 if __name__ == "__main__":
