@@ -7,7 +7,7 @@ use flashvideo::{Enhancer, FrameFormat, Progress, Runtime, Size, Target};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
-use crate::rig::{PATIENCE, Rig, i420};
+use crate::rig::{PATIENCE, Rig, caps, i420};
 
 const WIDTH: u32 = 160;
 const HEIGHT: u32 = 120;
@@ -119,7 +119,7 @@ glib::wrapper! {
 
 #[test]
 fn no_buffer_for_a_frame_is_an_error() {
-    let mut rig = Rig::with_size(8, 8, &[]);
+    let mut rig = Rig::new(&[]);
     let pool = glib::Object::new::<ExhaustedPool>().upcast::<gst::BufferPool>();
     let src = rig.element.static_pad("src").unwrap();
     let size = 32 * 32 * 3 / 2;
@@ -132,6 +132,9 @@ fn no_buffer_for_a_frame_is_an_error() {
         }
         gst::PadProbeReturn::Ok
     });
+    // Only now: the pool is chosen as soon as caps have arrived.
+    rig.harness
+        .set_src_caps(caps(gst_video::VideoFormat::I420, 8, 8));
     // The harness keeps what arrives, so the pool gets nothing back.
     let flow = (0..1000).find_map(|index| rig.harness.push(i420(8, 8, index)).err());
     assert_eq!(flow, Some(gst::FlowError::Error));
