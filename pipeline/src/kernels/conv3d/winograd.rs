@@ -314,12 +314,7 @@ impl Work for FromBlocks<'_> {
                     *low = gathered(line);
                 }
                 for column in 0..2 {
-                    let line = [
-                        low[0][column],
-                        low[1][column],
-                        low[2][column],
-                        low[3][column],
-                    ];
+                    let line = low.map(|lanes| lanes[column]);
                     for (row, lane) in gathered(line).into_iter().enumerate() {
                         let at = corner + (row * self.area.columns + column) * lanes + channel;
                         self.to[at..][..LANES].copy_from_slice(&lane);
