@@ -4,12 +4,11 @@
 //! rearranged once, and the three horizontal taps of a pixel lie side by side: they are a row of a matrix product whose
 //! rows overlap.
 
-use super::{Activation, Area, Clip};
+use super::{Activation, Area, Clip, Sums, Target};
 use crate::error::Result;
 use crate::kernels::aligned::AlignedVec;
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::gemm::{Element, Packed, Tile, panel_width, rows};
-use crate::kernels::shared::Shared;
 use crate::kernels::transpose::{SQUARE, turn};
 use crate::kernels::vector::{Work, run};
 use crate::progress::CancelToken;
@@ -74,15 +73,12 @@ impl<T: Element> Buffers<T> {
     }
 
     /// One area through all frames.
-    #[allow(clippy::too_many_arguments)]
     pub fn carry(
         &mut self,
         kernels: &Kernels<T>,
-        bias: &[f32],
         clip: Clip<'_>,
         area: Area,
-        residual: Option<&[f32]>,
-        out: &Shared<'_, f32>,
+        target: &Target<'_>,
         cancel: &CancelToken,
     ) -> Result<()> {
         let level = kernels.weights.level();
@@ -101,26 +97,14 @@ impl<T: Element> Buffers<T> {
             let Some(first) = (index + 1).checked_sub(kernels.time) else {
                 continue;
             };
-            let width = panel_width(level);
-            for (panel, output) in (0..bias.len()).step_by(width).enumerate() {
+            for (panel, output) in target.panels(level).enumerate() {
                 let lanes = self.panel(kernels, panel, first, area);
-                let channels = width.min(bias.len() - output);
-                let plane = clip.height * clip.width;
-                let scatter = Scatter {
-                    level,
-                    sums: &self.sums,
+                let sums = Sums {
+                    values: &self.sums,
                     lanes,
-                    area,
                     stride: area.columns,
-                    bias: &bias[output..][..channels],
-                    residual,
-                    out,
-                    first: (first * bias.len() + output) * plane
-                        + area.row * clip.width
-                        + area.column,
-                    strides: (plane, clip.width),
                 };
-                run(level, scatter);
+                target.store(level, sums, area, (first, output));
             }
         }
         Ok(())
@@ -218,68 +202,6 @@ impl<T: Activation> Work for Gather<'_, T> {
             if padded > inputs {
                 for pixel in to.chunks_exact_mut(padded) {
                     pixel[inputs..].fill(T::default());
-                }
-            }
-        }
-    }
-}
-
-/// Copies sums of pixels to planes, adding bias and residual.
-pub(super) struct Scatter<'a> {
-    pub level: CpuLevel,
-    /// `[rows, stride, lanes]`
-    pub sums: &'a [f32],
-    pub lanes: usize,
-    pub area: Area,
-    /// Columns of `sums`.
-    pub stride: usize,
-    pub bias: &'a [f32],
-    pub residual: Option<&'a [f32]>,
-    pub out: &'a Shared<'a, f32>,
-    /// Where the area begins in the plane of the first channel.
-    pub first: usize,
-    /// From a plane to the next and from a row to the next.
-    pub strides: (usize, usize),
-}
-
-impl Work for Scatter<'_> {
-    type Result = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let area = self.area;
-        let mut square = [[0f32; SQUARE]; SQUARE];
-        for channel in (0..self.bias.len()).step_by(SQUARE) {
-            let channels = SQUARE.min(self.bias.len() - channel);
-            for row in 0..area.rows {
-                let pixels =
-                    &self.sums[row * self.stride * self.lanes..][..area.columns * self.lanes];
-                for (column, pixels) in pixels.chunks(SQUARE * self.lanes).enumerate() {
-                    let count = pixels.len() / self.lanes;
-                    let from = &pixels[channel..];
-                    turn(self.level, from, self.lanes, (count, SQUARE), &mut square);
-                    for (index, values) in square.iter().enumerate().take(channels) {
-                        let start = self.first
-                            + (channel + index) * self.strides.0
-                            + row * self.strides.1
-                            + column * SQUARE;
-                        let bias = self.bias[channel + index];
-                        // SAFETY: areas do not overlap, nor do channels.
-                        let out = unsafe { self.out.part_mut(start, count) };
-                        match self.residual {
-                            Some(residual) => {
-                                let values = values.iter().zip(&residual[start..][..count]);
-                                for (out, (value, residual)) in out.iter_mut().zip(values) {
-                                    *out = value + bias + residual;
-                                }
-                            }
-                            None => {
-                                for (out, value) in out.iter_mut().zip(values) {
-                                    *out = value + bias;
-                                }
-                            }
-                        }
-                    }
                 }
             }
         }

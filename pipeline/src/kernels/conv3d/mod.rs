@@ -5,12 +5,14 @@
 //! ([`direct`]).
 
 mod direct;
+mod target;
 #[cfg(test)]
 mod tests;
 mod winograd;
 
 use rayon::prelude::*;
 
+use self::target::{Sums, Target};
 use super::conv3x3::Activation;
 use super::cpu::CpuLevel;
 use super::gemm::Element;
@@ -127,23 +129,24 @@ impl<T: Element> Conv3d<T> {
         if out.is_empty() {
             return Ok(());
         }
-        let out = Shared::new(out);
+        let target = Target {
+            size: (height, width),
+            bias: &self.bias,
+            residual,
+            out: Shared::new(out),
+        };
         match &self.kernels {
             Kernels::Direct(kernels) => each_area(
                 (height, width),
                 (direct::PIXELS, direct::COLUMNS),
                 |rows, columns| direct::Buffers::new(kernels, rows, columns),
-                |buffers, area| {
-                    buffers.carry(kernels, &self.bias, clip, area, residual, &out, cancel)
-                },
+                |buffers, area| buffers.carry(kernels, clip, area, &target, cancel),
             ),
             Kernels::Winograd(kernels) => each_area(
                 (height, width),
                 (winograd::PIXELS, winograd::COLUMNS),
                 |rows, columns| winograd::Buffers::new(kernels, self.outputs(), rows, columns),
-                |buffers, area| {
-                    buffers.carry(kernels, &self.bias, clip, area, residual, &out, cancel)
-                },
+                |buffers, area| buffers.carry(kernels, clip, area, &target, cancel),
             ),
         }
     }

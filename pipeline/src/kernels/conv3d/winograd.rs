@@ -4,13 +4,12 @@
 //! A block is 4x4 pixels of a channel that give 2x2 pixels of the result. Transformed blocks and kernels are
 //! multiplied value by value, which over channels and taps in time is one matrix product for each of 16 places.
 
-use super::direct::{Gather, Scatter};
-use super::{Activation, Area, Clip};
+use super::direct::Gather;
+use super::{Activation, Area, Clip, Sums, Target};
 use crate::error::Result;
 use crate::kernels::aligned::AlignedVec;
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::gemm::{Element, Packed, Tile, panel_width, rows};
-use crate::kernels::shared::Shared;
 use crate::kernels::vector::{Work, run};
 use crate::progress::CancelToken;
 
@@ -113,15 +112,12 @@ impl<T: Element> Buffers<T> {
     }
 
     /// One area through all frames.
-    #[allow(clippy::too_many_arguments)]
     pub fn carry(
         &mut self,
         kernels: &Kernels<T>,
-        bias: &[f32],
         clip: Clip<'_>,
         area: Area,
-        residual: Option<&[f32]>,
-        out: &Shared<'_, f32>,
+        target: &Target<'_>,
         cancel: &CancelToken,
     ) -> Result<()> {
         let (level, padded) = (kernels.level(), kernels.padded());
@@ -164,11 +160,11 @@ impl<T: Element> Buffers<T> {
             let Some(first) = (index + 1).checked_sub(kernels.time) else {
                 continue;
             };
-            self.multiply(kernels, bias.len(), first, even);
-            let width = panel_width(level);
-            for output in (0..bias.len()).step_by(width) {
-                let blocks = even.rows * even.columns / 4;
-                let lanes = width.min(bias.len().next_multiple_of(LANES) - output);
+            let outputs = target.bias.len();
+            self.multiply(kernels, outputs, first, even);
+            let blocks = even.rows * even.columns / 4;
+            for output in target.panels(level) {
+                let lanes = panel_width(level).min(outputs.next_multiple_of(LANES) - output);
                 let from = FromBlocks {
                     sums: &self.sums[output * PLACES * blocks..][..lanes * PLACES * blocks],
                     area: even,
@@ -176,22 +172,12 @@ impl<T: Element> Buffers<T> {
                     to: &mut self.made,
                 };
                 run(level, from);
-                let plane = clip.height * clip.width;
-                let scatter = Scatter {
-                    level,
-                    sums: &self.made,
+                let sums = Sums {
+                    values: &self.made,
                     lanes,
-                    area,
                     stride: even.columns,
-                    bias: &bias[output..][..width.min(bias.len() - output)],
-                    residual,
-                    out,
-                    first: (first * bias.len() + output) * plane
-                        + area.row * clip.width
-                        + area.column,
-                    strides: (plane, clip.width),
                 };
-                run(level, scatter);
+                target.store(level, sums, area, (first, output));
             }
         }
         Ok(())
