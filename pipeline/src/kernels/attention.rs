@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::cpu::CpuLevel;
 use super::elementwise::exp;
-use super::gemm::{Element, Packed, Tile, panel_width, rows};
+use super::gemm::{Ahead, Element, Packed, Tile, panel_width, rows};
 use super::shared::Shared;
 use super::vector::{Work, run};
 use crate::error::{Error, Result};
@@ -107,24 +107,22 @@ pub fn attend<T: Element>(heads: &[Head<T>], out: &mut [T], cancel: &CancelToken
     let scale = 1.0 / (dim as f32).sqrt();
     let blocks = tokens.div_ceil(QUERIES);
     // Head by head, so that its keys and values stay in the last cache.
-    (0..heads.len() * blocks).into_par_iter().try_for_each_init(
-        Scratch::default,
-        |scratch, task| {
-            cancel.check()?;
-            let (index, first) = (task / blocks, task % blocks * QUERIES);
-            let head = &heads[index];
-            let end = (first + QUERIES).min(tokens);
-            let queries = &head.queries[first * dim..end * dim];
-            scratch.attend(queries, head, scale, |row, values| {
-                // SAFETY: every task has tokens or a head of its own.
-                let to = unsafe { target.part_mut((first + row) * hidden + index * dim, dim) };
-                for (to, value) in to.iter_mut().zip(values) {
-                    *to = T::from_f32(*value);
-                }
-            });
-            Ok(())
-        },
-    )
+    let tasks = (0..heads.len() * blocks).into_par_iter().with_max_len(1);
+    tasks.try_for_each_init(Scratch::default, |scratch, task| {
+        cancel.check()?;
+        let (index, first) = (task / blocks, task % blocks * QUERIES);
+        let head = &heads[index];
+        let end = (first + QUERIES).min(tokens);
+        let queries = &head.queries[first * dim..end * dim];
+        scratch.attend(queries, head, scale, |row, values| {
+            // SAFETY: every task has tokens or a head of its own.
+            let to = unsafe { target.part_mut((first + row) * hidden + index * dim, dim) };
+            for (to, value) in to.iter_mut().zip(values) {
+                *to = T::from_f32(*value);
+            }
+        });
+        Ok(())
+    })
 }
 
 /// Buffers of one task, kept for the next.
@@ -198,6 +196,7 @@ impl<T: Element> Scratch<T> {
                     sums: self.result[column..].as_mut_ptr(),
                     sums_stride: dim,
                     add: true,
+                    ahead: Ahead::NONE,
                 };
                 // SAFETY: `weights` has `count` rows of KEYS values, `lines` `padded` lines of `width`, and `result`
                 // `count` rows of `dim` values, `width` of which are left from `column` on.
@@ -243,6 +242,7 @@ impl<T: Element> Scratch<T> {
                 sums: self.scores[column..].as_mut_ptr(),
                 sums_stride: KEYS,
                 add: false,
+                ahead: Ahead::NONE,
             };
             // SAFETY: `queries` has rows of `dim` values, `lines` `dim` lines of `width`; `scores` has rows of KEYS, a
             // multiple of the panel width, so that a whole panel is left from `column` on.

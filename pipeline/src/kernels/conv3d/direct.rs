@@ -8,7 +8,7 @@ use super::{Activation, Area, Clip, Sums, Target};
 use crate::error::Result;
 use crate::kernels::aligned::AlignedVec;
 use crate::kernels::cpu::CpuLevel;
-use crate::kernels::gemm::{Element, Packed, Tile, panel_width, rows};
+use crate::kernels::gemm::{Ahead, Element, Packed, Tile, panel_width, rows};
 use crate::kernels::transpose::{SQUARE, turn};
 use crate::kernels::vector::{Work, run};
 use crate::progress::CancelToken;
@@ -131,6 +131,7 @@ impl<T: Element> Buffers<T> {
                         .as_mut_ptr(),
                     sums_stride: width,
                     add: tap > 0,
+                    ahead: Ahead::NONE,
                 };
                 // SAFETY: a row of the ring has `columns + 2` pixels, so that a window of three begins at each of
                 // `columns`; `lines` has `depth` lines of `width`, `sums` a row of `width` for each pixel.

@@ -166,7 +166,8 @@ fn each_area<B>(
     let rows = (pixels / columns).clamp(1, height.div_ceil(wanted).max(2));
     let rows = height.div_ceil(height.div_ceil(rows)).next_multiple_of(2);
     let down = height.div_ceil(rows);
-    (0..across * down).into_par_iter().try_for_each_init(
+    let areas = (0..across * down).into_par_iter().with_max_len(1);
+    areas.try_for_each_init(
         || buffers(rows, columns),
         |buffers, index| {
             let (row, column) = (index / across * rows, index % across * columns);

@@ -9,7 +9,7 @@ use super::{Activation, Area, Clip, Sums, Target};
 use crate::error::Result;
 use crate::kernels::aligned::AlignedVec;
 use crate::kernels::cpu::CpuLevel;
-use crate::kernels::gemm::{Element, Packed, Tile, panel_width, rows};
+use crate::kernels::gemm::{Ahead, Element, Packed, Tile, panel_width, rows};
 use crate::kernels::vector::{Work, run};
 use crate::progress::CancelToken;
 
@@ -201,6 +201,7 @@ impl<T: Element> Buffers<T> {
                         sums: sums[..blocks * width].as_mut_ptr(),
                         sums_stride: width,
                         add: tap > 0,
+                        ahead: Ahead::NONE,
                     };
                     // SAFETY: there are `blocks` rows of `padded` values and of `width` sums, and `padded` lines of
                     // `width` weights; `Packed` takes no level that the processor lacks.

@@ -27,6 +27,9 @@ use crate::kernels::aligned::AlignedVec;
 use crate::kernels::cpu::CpuLevel;
 use crate::progress::CancelToken;
 
+/// Rows of a task, at most: what a thread may still be at when the others are done.
+const TASK_ROWS: usize = 8;
+
 /// Output channels come in multiples of this.
 pub const LANES: usize = 16;
 
@@ -152,6 +155,7 @@ impl<T: Activation> Conv3x3<T> {
         let (stride, first) = (to.stride(), rows.start);
         to.rows_mut(rows)
             .par_chunks_exact_mut(stride)
+            .with_max_len(TASK_ROWS)
             .enumerate()
             .for_each(|(index, out)| {
                 if !cancel.is_cancelled() {
@@ -182,6 +186,7 @@ impl<T: Activation> Conv3x3<T> {
         assert_eq!(out.len(), rows.len() * length);
         assert!(base.is_none_or(|base| base.len() == out.len()));
         out.par_chunks_exact_mut(length)
+            .with_max_len(TASK_ROWS)
             .enumerate()
             .for_each(|(index, out)| {
                 if !cancel.is_cancelled() {

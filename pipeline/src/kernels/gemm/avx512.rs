@@ -52,6 +52,7 @@ unsafe fn sized<const P: usize, const N: usize>(tile: &Tile<f32>) {
             }
         }
         for k in 0..tile.depth {
+            tile.ahead.fetch(k);
             let line = tile.weights.add(k * LANES * N);
             let mut weights = [_mm512_setzero_ps(); N];
             for (n, weights) in weights.iter_mut().enumerate() {

@@ -55,6 +55,7 @@ unsafe fn sized<const P: usize, const N: usize>(tile: &Tile<bf16>) {
             }
         }
         for k in 0..tile.depth / 2 {
+            tile.ahead.fetch(k);
             let line = tile.weights.add(2 * k * LANES * N);
             let mut weights = [_mm512_setzero_si512(); N];
             for (n, weights) in weights.iter_mut().enumerate() {

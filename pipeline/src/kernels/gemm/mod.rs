@@ -6,8 +6,9 @@
 //! channels-last picture, and attention, whose "weights" are the keys and the values.
 //!
 //! Around it stand the loops of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008): a task
-//! owns a block of rows and a range of columns; panels of columns pass over the block, depth by depth, so that a
-//! piece of a panel stays in the first cache while all tiles of the block use it and the block stays in the second.
+//! owns a block of rows and a range of columns; panels of columns pass over the block, depth by depth. A piece of a panel
+//! and the block's part of that depth stay in the second cache while all tiles use them, and meanwhile the tiles fetch
+//! the next piece, each its part.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -24,7 +25,9 @@ mod tile;
 
 pub use self::finish::{Finish, Number};
 pub use self::pack::{Packed, panel_width};
-pub use self::tile::{Element, Tile, rows};
+pub use self::tile::{Ahead, Element, Tile, rows};
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -37,7 +40,12 @@ use crate::progress::CancelToken;
 const BLOCK_ROWS: usize = 240;
 /// Columns of a task, at least.
 const CHUNK_COLUMNS: usize = 512;
-/// Bytes of a row of weights that pass over a block of rows at a time, for each column of a panel.
+/// Tasks for each thread, about, where there are columns enough: what a thread may wait for the others at the end.
+const TASKS: usize = 16;
+/// Columns whose sums are kept while depth after depth of a block of rows, which then stays in the second cache, meets
+/// their weights.
+const GROUP_COLUMNS: usize = 256;
+/// Bytes of a row that take part at a time: the block of rows and two pieces of a panel fill the second cache.
 const DEPTH_BYTES: usize = 2048;
 
 /// Rows of a matrix inside a slice.
@@ -103,6 +111,7 @@ impl<T: Element> Packed<T> {
         let target = Shared::new(out);
         (0..tasks)
             .into_par_iter()
+            .with_max_len(1)
             .for_each_init(Vec::new, |sums, task| {
                 if cancel.is_cancelled() {
                     return;
@@ -116,31 +125,61 @@ impl<T: Element> Packed<T> {
                     finish,
                     level: self.level(),
                 };
-                let from = &x.data[first * x.stride..];
-                for panel in self.panels(column..(column + columns).min(outputs)) {
-                    let width = panel.width;
-                    sums.resize(block.rows * width, 0.0);
-                    for (index, depth) in panel.depths(DEPTH_BYTES).enumerate() {
-                        let tile = Tile {
-                            x: from[depth.first..].as_ptr(),
-                            x_stride: x.stride,
-                            depth: depth.length,
-                            weights: depth.weights.as_ptr(),
-                            sums: sums.as_mut_ptr(),
-                            sums_stride: width,
-                            add: index > 0,
-                        };
-                        // SAFETY: `holds` found all rows inside of `x` up to `inputs`, of which this is a part; `sums` has
-                        // a row of the panel's width for each; `depth.weights` is a line of that width for each value;
-                        // `Packed` takes no level that the processor lacks.
-                        unsafe { rows(self.level(), block.rows, width, tile) };
-                    }
-                    let columns = panel.first..panel.first + panel.valid;
-                    // SAFETY: tasks have rows or columns of their own.
-                    unsafe { block.store(sums, width, columns, &target) };
+                let x = Rows::new(&x.data[first * x.stride..], block.rows, x.stride);
+                let end = (column + columns).min(outputs);
+                for group in (column..end).step_by(GROUP_COLUMNS) {
+                    let group = group..(group + GROUP_COLUMNS).min(end);
+                    // SAFETY: tasks have rows or columns of their own; `holds` found all rows inside of `x`.
+                    unsafe { self.group(x, &block, group, sums, &target) };
                 }
             });
         cancel.check()
+    }
+
+    /// Some columns of a block of rows, with `sums` to work in.
+    ///
+    /// # Safety
+    /// `x` must hold the block's rows with all inputs, and no one else may use these columns of them in `out` at the same time.
+    unsafe fn group<O: Number>(
+        &self,
+        x: Rows<'_, T>,
+        block: &Block<'_>,
+        columns: Range<usize>,
+        sums: &mut Vec<f32>,
+        out: &Shared<'_, O>,
+    ) {
+        let inputs = self.inputs();
+        let panels: Vec<_> = self.panels(columns).collect();
+        let depths = (0..inputs.max(1)).step_by(DEPTH_BYTES / size_of::<T>());
+        let mut pieces = depths
+            .map(|first| first..(first + DEPTH_BYTES / size_of::<T>()).min(inputs))
+            .flat_map(|depth| panels.iter().enumerate().map(move |p| (p, depth.clone())))
+            .peekable();
+        let size = x.count * panel_width(self.level());
+        sums.resize(panels.len() * size, 0.0);
+        while let Some(((index, panel), depth)) = pieces.next() {
+            let sums = &mut sums[index * size..][..x.count * panel.width];
+            let ahead = pieces.peek().map(|((_, panel), depth)| panel.lines(depth));
+            let tile = Tile {
+                x: x.data[depth.start..].as_ptr(),
+                x_stride: x.stride,
+                depth: depth.len(),
+                weights: panel.lines(&depth).as_ptr(),
+                sums: sums.as_mut_ptr(),
+                sums_stride: panel.width,
+                add: depth.start > 0,
+                ahead: ahead.map_or(Ahead::NONE, Ahead::new),
+            };
+            // SAFETY: the caller sees to it that `x` has all of its rows up to `inputs`, of which this is a part; `sums`
+            // has a row of the panel's width for each; `lines` is a line of that width for each value; `Packed` takes
+            // no level that the processor lacks.
+            unsafe { rows(self.level(), x.count, panel.width, tile) };
+            if depth.end == inputs {
+                let columns = panel.first..panel.first + panel.valid;
+                // SAFETY: passed on to the caller.
+                unsafe { block.store(sums, panel.width, columns, out) };
+            }
+        }
     }
 
     /// Rows and columns of a task, for `count` rows in all.
@@ -148,8 +187,8 @@ impl<T: Element> Packed<T> {
         let panel = panel_width(self.level());
         let blocks = count.div_ceil(BLOCK_ROWS);
         let rows = count.div_ceil(blocks).next_multiple_of(6).min(BLOCK_ROWS);
-        // About eight tasks for each thread even when there are few rows, but no shreds.
-        let wanted = (8 * rayon::current_num_threads()).div_ceil(blocks);
+        // As many tasks even when there are few rows, but no shreds.
+        let wanted = (TASKS * rayon::current_num_threads()).div_ceil(blocks);
         let columns = (self.outputs().div_ceil(wanted))
             .max(CHUNK_COLUMNS)
             .next_multiple_of(panel);

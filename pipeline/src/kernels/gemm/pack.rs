@@ -38,15 +38,6 @@ pub(super) struct Panel<'a, T> {
     data: &'a [T],
 }
 
-/// Some lines of a [`Panel`].
-pub(super) struct Depth<'a, T> {
-    /// First input.
-    pub first: usize,
-    /// Number of inputs.
-    pub length: usize,
-    pub weights: &'a [T],
-}
-
 impl<T: Element> Packed<T> {
     /// A weight of zeros for the fastest kernel at or below `level`.
     pub fn zeroed(level: CpuLevel, outputs: usize, inputs: usize) -> Self {
@@ -174,17 +165,9 @@ fn set_lane<T: Element>(panel: &mut [T], width: usize, lane: usize, weights: &[T
     }
 }
 
-impl<'a, T: Element> Panel<'a, T> {
-    /// The lines, as many at a time as `bytes` for each column hold.
-    pub fn depths(&self, bytes: usize) -> impl Iterator<Item = Depth<'a, T>> {
-        let (width, step) = (self.width, bytes / size_of::<T>());
-        self.data
-            .chunks(step * width)
-            .enumerate()
-            .map(move |(index, weights)| Depth {
-                first: index * step,
-                length: weights.len() / width,
-                weights,
-            })
+impl<'a, T> Panel<'a, T> {
+    /// The weights of some inputs, a line for each [`GROUP`](crate::kernels::conv3x3::Activation::GROUP) of them.
+    pub fn lines(&self, inputs: &Range<usize>) -> &'a [T] {
+        &self.data[inputs.start * self.width..inputs.end * self.width]
     }
 }

@@ -8,6 +8,9 @@ use crate::kernels::cpu::CpuLevel;
 
 /// Columns come in multiples of this.
 pub(super) const LANES: usize = 16;
+/// Bytes that come from memory together.
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE: usize = 64;
 /// Rows of a tile.
 pub(super) const TILE_ROWS: usize = 6;
 
@@ -29,6 +32,57 @@ pub struct Tile<T> {
     pub sums_stride: usize,
     /// Whether the sums go on or start from zero.
     pub add: bool,
+    /// Weights that are read next and may lie far away: the tiles bring them nearer, a part each.
+    pub ahead: Ahead<T>,
+}
+
+/// Weights to be brought nearer.
+#[derive(Clone, Copy, Debug)]
+#[doc(hidden)]
+pub struct Ahead<T> {
+    first: *const T,
+    len: usize,
+}
+
+impl<T> Ahead<T> {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        first: std::ptr::null(),
+        len: 0,
+    };
+
+    pub fn new(weights: &[T]) -> Self {
+        Self {
+            first: weights.as_ptr(),
+            len: weights.len(),
+        }
+    }
+
+    /// Part `index` of `count` parts.
+    fn part(self, index: usize, count: usize) -> Self {
+        let share = self.len.div_ceil(count);
+        let from = (index * share).min(self.len);
+        Self {
+            first: self.first.wrapping_add(from),
+            len: share.min(self.len - from),
+        }
+    }
+
+    /// Asks for what is due when a kernel reads line `index` of its own weights.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn fetch(&self, index: usize) {
+        /// Lines of weights that a kernel reads for each cache line that it asks for: asked for all at once they would wait for each other.
+        const PACE: usize = 8;
+        let first = index / PACE * (CACHE_LINE / size_of::<T>());
+        if index.is_multiple_of(PACE) && first < self.len {
+            // SAFETY: any address may be asked for; every x86-64 processor can.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T1>(self.first.wrapping_add(first).cast());
+            }
+        }
+    }
 }
 
 impl<T> Tile<T> {
@@ -93,15 +147,14 @@ impl Element for bf16 {
 /// As [`Element::tile`], for any number of rows.
 #[doc(hidden)]
 pub unsafe fn rows<T: Element>(level: CpuLevel, count: usize, width: usize, tile: Tile<T>) {
-    for first in (0..count).step_by(TILE_ROWS) {
+    let tiles = count.div_ceil(TILE_ROWS);
+    for index in 0..tiles {
+        let first = index * TILE_ROWS;
         // SAFETY: passed on to the caller.
         unsafe {
-            T::tile(
-                level,
-                TILE_ROWS.min(count - first),
-                width,
-                &tile.below(first),
-            )
+            let mut part = tile.below(first);
+            part.ahead = tile.ahead.part(index, tiles);
+            T::tile(level, TILE_ROWS.min(count - first), width, &part)
         };
     }
 }
