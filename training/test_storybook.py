@@ -11,7 +11,7 @@ except ImportError:
     skia = None
 
 if skia:
-    from storybook import captions, styles, world
+    from storybook import captions, repatch, styles, world
     from storybook.dit import Dit, LoraLinear, add_lora, patches, pick, sample, schedule
     from storybook.render import Renderer
     from storybook.train_dit import near, parse_mix
@@ -53,6 +53,17 @@ class Storybook(unittest.TestCase):
                 self.assertTrue(words & set(text.lower().replace(",", " ").replace(".", " ").replace(":", " ").split()), text)
             if said["motion"] in ("left", "right"):
                 self.assertIn(said["motion"], text)
+
+    def test_smaller_patches_keep_the_middle(self):
+        coarse = Dit(**{**Dit.CONFIG, "patch": 6})
+        torch.nn.init.normal_(coarse.mixins.final_layer.linear.weight)
+        fine = Dit(**Dit.CONFIG)
+        fine.load_state_dict(repatch.smaller(coarse.state_dict(), 6))
+        torch.testing.assert_close(fine.mixins.patch_embed.proj.weight, coarse.mixins.patch_embed.proj.weight[:, :, 1:5, 1:5] * 1.5)
+        # The middle of a patch comes out as before where the features are the same.
+        features = torch.randn(1, 1, coarse.hidden)
+        inner = fine.mixins.final_layer.linear(features).view(4, 4, 4)
+        torch.testing.assert_close(inner, coarse.mixins.final_layer.linear(features).view(4, 6, 6)[:, 1:5, 1:5])
 
     def test_styles_keep_the_shape(self):
         clip = Renderer().clip(world.sample(3), 2)

@@ -108,7 +108,7 @@ class Layer(nn.Module):
 class Dit(nn.Module):
     """`CONFIG` is that of the built-in model."""
 
-    CONFIG = dict(hidden=256, heads=4, layers=8, inner=1024, time=64, text=128, channels=4, patch=6)
+    CONFIG = dict(hidden=256, heads=4, layers=8, inner=1024, time=64, text=128, channels=4, patch=4)
 
     def __init__(self, hidden, heads, layers, inner, time, text, channels, patch):
         super().__init__()

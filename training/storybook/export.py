@@ -65,7 +65,7 @@ def main():
             net.load_state_dict({name: value.half().float() for name, value in net.state_dict().items()})
         torch.manual_seed(1)
         ids = torch.tensor([encode(teller.prompts.tokenizer, PROMPT)])
-        latent = torch.randn(1, 3, teller.vae.latent, 6, 12)
+        latent = torch.randn(1, 3, teller.vae.latent, 8, 12)
         with torch.no_grad():
             features = encoder(ids)
             timestep = torch.tensor([700.0])
