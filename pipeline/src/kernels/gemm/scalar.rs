@@ -3,7 +3,7 @@
 use super::tile::{Element, LANES, Tile};
 
 /// # Safety
-/// As [`Element::tile`].
+/// As [`Unit::tile`](super::Unit::tile).
 pub(super) unsafe fn tile<T: Element>(rows: usize, width: usize, tile: &Tile<T>) {
     for row in 0..rows {
         for column in (0..width).step_by(LANES) {
