@@ -2,6 +2,7 @@
 
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
+use candle_nn::Linear;
 use flashvideo::kernels::gemm::{Finish, Rows};
 use flashvideo::kernels::q8::PackedQ8;
 use flashvideo::{CancelToken, Result};
@@ -15,14 +16,14 @@ const ROWS: usize = 2048;
 pub fn gemm() -> Case {
     let parts = [(1920, 7680), (1920, 5760), (7680, 1920)].map(|(inputs, outputs)| {
         let numbers = Numbers { inputs, outputs };
-        let (candle, exact) = ("candle".to_owned(), "dequantised".to_owned());
+        let [rival, reference] = ["candle", "dequantised"].map(str::to_owned);
         let inside = vec![
-            (candle.clone(), subject(move || Candle::new(numbers))),
-            (exact.clone(), subject(move || Exact::new(numbers))),
+            (rival.clone(), subject(move || candle(numbers))),
+            (reference.clone(), subject(move || exact(numbers))),
         ];
         Part {
             inside,
-            ..part(move || Ours::new(numbers), &[candle], Some(exact), 9)
+            ..part(move || Ours::new(numbers), &[rival], Some(reference), 9)
         }
     });
     Case {
@@ -110,33 +111,19 @@ impl<W: Module + Send> Subject for Product<W> {
 }
 
 /// candle's product with quantised weights.
-struct Candle;
-
-impl Candle {
-    fn new(numbers: Numbers) -> Result<Product<QMatMul>> {
-        Ok(Product {
-            x: numbers.tensor()?,
-            weight: QMatMul::from_qtensor(numbers.weight()?)?,
-            out: None,
-        })
-    }
+fn candle(numbers: Numbers) -> Result<Product<QMatMul>> {
+    Ok(Product {
+        x: numbers.tensor()?,
+        weight: QMatMul::from_qtensor(numbers.weight()?)?,
+        out: None,
+    })
 }
 
 /// The product with the dequantised weight, which errors are measured against.
-struct Exact(Tensor);
-
-impl Exact {
-    fn new(numbers: Numbers) -> Result<Product<Self>> {
-        Ok(Product {
-            x: numbers.tensor()?,
-            weight: Self(numbers.weight()?.dequantize(&Device::Cpu)?.t()?),
-            out: None,
-        })
-    }
-}
-
-impl Module for Exact {
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        x.matmul(&self.0)
-    }
+fn exact(numbers: Numbers) -> Result<Product<Linear>> {
+    Ok(Product {
+        x: numbers.tensor()?,
+        weight: Linear::new(numbers.weight()?.dequantize(&Device::Cpu)?, None),
+        out: None,
+    })
 }

@@ -25,6 +25,7 @@ mod tile;
 
 pub use self::finish::{Finish, Number};
 pub use self::pack::{Packed, panel_width};
+pub(in crate::kernels) use self::scalar::each;
 pub(in crate::kernels) use self::tile::LANES;
 pub use self::tile::{Ahead, Element, Tile, Unit, rows};
 

@@ -3,31 +3,27 @@
 use half::f16;
 
 use super::{BLOCK, BLOCK_BYTES, GROUP, Q8Block};
-use crate::kernels::gemm::{LANES, Tile};
+use crate::kernels::gemm::{LANES, Tile, each};
 
 /// # Safety
 /// As [`Unit::tile`](super::Unit::tile); the weights are signed.
 pub(super) unsafe fn tile(rows: usize, width: usize, tile: &Tile<Q8Block, u8>) {
-    for row in 0..rows {
-        for column in (0..width).step_by(LANES) {
-            let mut lanes = [0f32; LANES];
-            // SAFETY: row, column and block are inside of what the caller vouches for: a line of weights is `width` times
-            // `BLOCK_BYTES` long, values first, then scales.
-            unsafe {
-                let sums = tile.sums.add(row * tile.sums_stride + column);
-                if tile.add {
-                    lanes.copy_from_slice(std::slice::from_raw_parts(sums, LANES));
-                }
-                for block in 0..tile.depth {
-                    let x = &*tile.x.add(row * tile.x_stride + block);
-                    let line = tile.weights.add(block * width * BLOCK_BYTES);
-                    let line = std::slice::from_raw_parts(line, width * BLOCK_BYTES);
-                    add_block(&mut lanes, x, line, width, column);
-                }
-                std::slice::from_raw_parts_mut(sums, LANES).copy_from_slice(&lanes);
-            }
+    let line = width * BLOCK_BYTES;
+    let add = |sums: &mut [f32; LANES], row: usize, column: usize| {
+        for block in 0..tile.depth {
+            // SAFETY: the caller vouches for `depth` blocks of each row and as many lines of weights.
+            let (x, line) = unsafe {
+                let x = &*tile.x.add(row * tile.x_stride + block);
+                (
+                    x,
+                    std::slice::from_raw_parts(tile.weights.add(block * line), line),
+                )
+            };
+            add_block(sums, x, line, width, column);
         }
-    }
+    };
+    // SAFETY: passed on to the caller.
+    unsafe { each(rows, width, tile, add) };
 }
 
 /// Adds what `x` makes with the columns from `column` on of a line of `width` columns.
