@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::quantized::{QMatMul, QTensor};
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{CpuStorage, DType, Device, Module, Storage, Tensor};
 use half::bf16;
 
@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::elementwise::converted;
 use crate::kernels::gemm::{Element, Finish, Number, Packed, Rows};
+use crate::kernels::q8::PackedQ8;
 use crate::kernels::tensors::with_f32;
 use crate::progress::CancelToken;
 
@@ -22,9 +23,10 @@ const PACKED_OUTPUTS: usize = 512;
 
 /// `y = x W^T + b`, plus low-rank adapters that are kept apart.
 ///
-/// Weights lie as `[outputs, inputs]`, or packed for the processor's kernels ([`packed`](Self::packed)). Activations may have any number of leading dimensions and another floating point
-/// type than the weights: plain weights are then converted for each call, quantised ones are multiplied block by block
-/// in f32.
+/// Weights lie as `[outputs, inputs]`, or packed for the processor's kernels ([`packed`](Self::packed)). Activations may
+/// have any number of leading dimensions and another floating point type than the weights: plain weights are then converted
+/// for each call, Q8_0 weights meet rows that are quantised as they come, other quantised ones are multiplied block by
+/// block in f32.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Weight,
@@ -46,6 +48,53 @@ pub enum Products {
     F32(Arc<Packed<f32>>),
     /// bf16 dot products with f32 sums.
     Bf16(Arc<Packed<bf16>>),
+    /// int8 dot products of blocks, with f32 sums.
+    Q8(Arc<PackedQ8>),
+}
+
+/// A packed weight for products with rows of `T`.
+#[derive(Clone, Debug)]
+pub enum Factor<T> {
+    /// Of the same number type.
+    Same(Arc<Packed<T>>),
+    /// Of int8 blocks, for which rows of any type are quantised.
+    Q8(Arc<PackedQ8>),
+}
+
+impl<T: Operand> Factor<T> {
+    /// Features that go in.
+    pub fn inputs(&self) -> usize {
+        match self {
+            Self::Same(packed) => packed.inputs(),
+            Self::Q8(packed) => packed.inputs(),
+        }
+    }
+
+    /// Features that come out.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Self::Same(packed) => packed.outputs(),
+            Self::Q8(packed) => packed.outputs(),
+        }
+    }
+
+    /// `out` = `finish`(`x` W^T + `bias`), rows of `out` being [`outputs`](Self::outputs) long.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when sizes do not fit together, [`Error::Cancelled`].
+    pub fn multiply<O: Number>(
+        &self,
+        x: Rows<'_, T>,
+        bias: Option<&[f32]>,
+        finish: Finish<'_>,
+        out: &mut [O],
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        match self {
+            Self::Same(packed) => packed.multiply(x, bias, finish, out, cancel),
+            Self::Q8(packed) => packed.multiply(x, bias, finish, out, cancel),
+        }
+    }
 }
 
 /// Number type of packed weights and of the activations that meet them.
@@ -67,7 +116,7 @@ impl Operand for f32 {
     fn of(products: &Products) -> Option<&Arc<Packed<Self>>> {
         match products {
             Products::F32(packed) => Some(packed),
-            Products::Bf16(_) => None,
+            Products::Bf16(_) | Products::Q8(_) => None,
         }
     }
 
@@ -82,7 +131,7 @@ impl Operand for bf16 {
     fn of(products: &Products) -> Option<&Arc<Packed<Self>>> {
         match products {
             Products::Bf16(packed) => Some(packed),
-            Products::F32(_) => None,
+            Products::F32(_) | Products::Q8(_) => None,
         }
     }
 
@@ -96,22 +145,27 @@ impl Products {
         match self {
             Self::F32(packed) => [packed.outputs(), packed.inputs()],
             Self::Bf16(packed) => [packed.outputs(), packed.inputs()],
+            Self::Q8(packed) => [packed.outputs(), packed.inputs()],
         }
     }
 
     /// `x` `[rows, inputs]` times the weight, as f32.
     fn forward(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        fn with<T: Operand>(packed: &Packed<T>, x: &[T], bias: Option<&[f32]>) -> Result<Vec<f32>> {
-            let count = x.len() / packed.inputs().max(1);
-            let mut y = vec![0f32; count * packed.outputs()];
-            let x = Rows::new(x, count, packed.inputs());
-            packed.multiply(x, bias, Finish::Store, &mut y, &CancelToken::new())?;
+        fn with<T: Operand>(factor: Factor<T>, x: &[T], bias: Option<&[f32]>) -> Result<Vec<f32>> {
+            let count = x.len() / factor.inputs().max(1);
+            let mut y = vec![0f32; count * factor.outputs()];
+            let x = Rows::new(x, count, factor.inputs());
+            factor.multiply(x, bias, Finish::Store, &mut y, &CancelToken::new())?;
             Ok(y)
         }
         let product = |bias: Option<&[f32]>| {
             with_f32(x, |x| match self {
-                Self::F32(packed) => with(packed, x, bias),
-                Self::Bf16(packed) => with(packed, &converted(packed.level(), x), bias),
+                Self::F32(packed) => with(Factor::Same(packed.clone()), x, bias),
+                Self::Bf16(packed) => {
+                    let rounded = converted(packed.level(), x);
+                    with(Factor::Same(packed.clone()), &rounded, bias)
+                }
+                Self::Q8(packed) => with(Factor::Q8(packed.clone()), x, bias),
             })
         };
         let y = match bias {
@@ -145,6 +199,21 @@ fn pack<T: Operand>(level: CpuLevel, weight: &Tensor) -> Result<Packed<T>> {
     Ok(packed)
 }
 
+/// `weight` for int8 dot products, if it is Q8_0, on the processor, and there are kernels.
+fn pack_q8(weight: &QTensor) -> Result<Option<PackedQ8>> {
+    let level = CpuLevel::selected()?;
+    match *weight.shape().dims() {
+        [outputs, inputs]
+            if weight.dtype() == GgmlDType::Q8_0
+                && weight.device().is_cpu()
+                && level >= CpuLevel::Avx2 =>
+        {
+            PackedQ8::new(level, &weight.data()?, outputs, inputs).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
 impl Linear {
     /// A layer of a weight `[outputs, inputs]` and a bias `[outputs]`.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
@@ -155,13 +224,18 @@ impl Linear {
         }
     }
 
-    /// A layer of a quantised weight `[outputs, inputs]`.
+    /// A layer of a quantised weight `[outputs, inputs]`. A Q8_0 weight on a processor with AVX2 is packed at once, for its
+    /// kernels take few rows as well as many; `weight` is then given up.
     ///
     /// # Errors
-    /// A failed tensor operation.
+    /// A wrong [`CPU_VARIABLE`](crate::kernels::cpu::CPU_VARIABLE), or a failed tensor operation.
     pub fn quantized(weight: Arc<QTensor>, bias: Option<Tensor>) -> Result<Self> {
+        let weight = match pack_q8(&weight)? {
+            Some(packed) => Weight::Packed(Products::Q8(packed.into())),
+            None => Weight::Quantized(QMatMul::from_arc(weight.clone())?, weight),
+        };
         Ok(Self {
-            weight: Weight::Quantized(QMatMul::from_arc(weight.clone())?, weight),
+            weight,
             bias,
             loras: Vec::new(),
         })
@@ -232,9 +306,12 @@ impl Linear {
         Ok(self)
     }
 
-    /// Whether the weight is packed for bf16 dot products.
-    pub fn is_packed_bf16(&self) -> bool {
-        matches!(self.weight, Weight::Packed(Products::Bf16(_)))
+    /// Whether bf16 rows suit the weight: it is packed for dot products of bf16 or of int8.
+    pub fn takes_bf16(&self) -> bool {
+        matches!(
+            self.weight,
+            Weight::Packed(Products::Bf16(_) | Products::Q8(_))
+        )
     }
 
     /// The weight for products of `rows` rows of `T`: the packed one, or one that is converted and packed for this use
@@ -242,19 +319,20 @@ impl Linear {
     ///
     /// # Errors
     /// As [`packed`](Self::packed).
-    pub fn for_products<T: Operand>(&self, rows: usize) -> Result<Option<Arc<Packed<T>>>> {
+    pub fn for_products<T: Operand>(&self, rows: usize) -> Result<Option<Factor<T>>> {
         if !self.loras.is_empty() {
             return Ok(None);
         }
         let widens = T::DTYPE == DType::F32 && CpuLevel::selected()? >= CpuLevel::Avx2;
         Ok(match &self.weight {
-            Weight::Packed(products) => T::of(products).cloned(),
+            Weight::Packed(Products::Q8(packed)) => Some(Factor::Q8(packed.clone())),
+            Weight::Packed(products) => T::of(products).cloned().map(Factor::Same),
             Weight::Plain(weight) if widens && rows >= ROWS_TO_PACK && weight.device().is_cpu() => {
-                Some(pack(CpuLevel::selected()?, weight)?.into())
+                Some(Factor::Same(pack(CpuLevel::selected()?, weight)?.into()))
             }
             Weight::Quantized(_, weight) if widens && rows >= ROWS_TO_DEQUANTIZE => {
                 let weight = weight.dequantize(&Device::Cpu)?;
-                Some(pack(CpuLevel::selected()?, &weight)?.into())
+                Some(Factor::Same(pack(CpuLevel::selected()?, &weight)?.into()))
             }
             _ => None,
         })
@@ -368,3 +446,6 @@ impl Lora {
         Ok(Tensor::cat(&parts, 1)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use super::rope::Rope;
 use super::{Tap, TapPoint};
 use crate::checkpoint::Weights;
 use crate::error::Result;
+use crate::kernels::cpu::best_dtype;
 use crate::kernels::elementwise::gelu_tanh;
 use crate::kernels::tensors::with_f32;
 use crate::linear::Linear;
@@ -112,7 +113,7 @@ impl Block {
         let device = tokens.rows.device();
         if device.is_cpu() {
             let segments = (&image, &text);
-            let done = if self.qkv.is_packed_bf16() {
+            let done = if self.takes_bf16() {
                 fused::forward::<bf16>(self, config, tokens, segments, rope, progress, tap)?
             } else {
                 fused::forward::<f32>(self, config, tokens, segments, rope, progress, tap)?
@@ -164,6 +165,14 @@ impl Block {
                 .slice_set(&adaln::add_gated(&x, &mlp.gate, &y)?, 0, first)?;
         }
         Ok(())
+    }
+
+    /// Whether activations are bf16 where they are operands: the model is, and all layers have kernels for it.
+    fn takes_bf16(&self) -> bool {
+        let layers = [&self.qkv, &self.dense, &self.up, &self.down];
+        self.norm1.weight.dtype() == DType::BF16
+            && best_dtype() == DType::BF16
+            && layers.into_iter().all(Linear::takes_bf16)
     }
 
     /// Shows `tap` the queries, keys and values.

@@ -1,7 +1,5 @@
 //! A block on the processor: packed products with what precedes and follows them fused, rows changed in place.
 
-use std::sync::Arc;
-
 use candle_core::Tensor;
 
 use super::adaln::{LayerNorm, Modulation, Segment};
@@ -12,9 +10,10 @@ use super::processor::normalize_rows;
 use super::rope::Rope;
 use super::{Tap, TapPoint};
 use crate::error::{Error, Result};
-use crate::kernels::gemm::{Finish, Number, Packed, Rows};
+use crate::kernels::cpu::CpuLevel;
+use crate::kernels::gemm::{Finish, Number, Rows};
 use crate::kernels::tensors::{with_f32, with_f32_mut};
-use crate::linear::{Linear, Operand};
+use crate::linear::{Factor, Linear, Operand};
 use crate::progress::Progress;
 
 /// Rows of the wide intermediate values that exist at a time.
@@ -22,7 +21,7 @@ const ROWS: usize = 960;
 
 /// A linear layer as the kernels take it.
 struct Layer<T> {
-    weight: Arc<Packed<T>>,
+    weight: Factor<T>,
     bias: Vec<f32>,
 }
 
@@ -69,9 +68,9 @@ impl Modulated {
         })
     }
 
-    fn rows<T: Operand>(&self, layer: &Layer<T>, x: &[f32], to: &mut [T]) {
+    fn rows<T: Operand>(&self, level: CpuLevel, x: &[f32], to: &mut [T]) {
         let affine = (&self.factor[..], &self.addend[..]);
-        normalize_rows(layer.weight.level(), to, x, affine, self.eps);
+        normalize_rows(level, to, x, affine, self.eps);
     }
 }
 
@@ -91,6 +90,7 @@ pub(super) fn forward<T: Kept>(
     tap: &mut Option<&mut Tap<'_>>,
 ) -> Result<bool> {
     let (all, hidden) = tokens.rows.dims2()?;
+    let level = CpuLevel::selected()?;
     let norms = |norm: &LayerNorm, of: fn(&Segment) -> &Modulation| {
         Ok::<_, Error>((
             Modulated::new(norm, of(text))?,
@@ -106,13 +106,7 @@ pub(super) fn forward<T: Kept>(
         return Ok(false);
     };
     let (text_norm, image_norm) = norms(&block.norm1, |segment| &segment.attention)?;
-    let mut heads = Heads::processor::<T>(
-        config,
-        &block.qk_norm,
-        rope,
-        (tokens.text, all),
-        qkv.weight.level(),
-    );
+    let mut heads = Heads::processor::<T>(config, &block.qk_norm, rope, (tokens.text, all), level);
     with_f32(&tokens.rows, |rows| {
         let mut projected = vec![0f32; longest * 3 * hidden];
         for &(first, count) in &steps {
@@ -122,7 +116,7 @@ pub(super) fn forward<T: Kept>(
                 &image_norm
             };
             let normed = &mut normed[..count * hidden];
-            norm.rows(&qkv, &rows[first * hidden..][..count * hidden], normed);
+            norm.rows(level, &rows[first * hidden..][..count * hidden], normed);
             let projected = &mut projected[..count * 3 * hidden];
             qkv.forward(normed, Finish::Store, projected, progress)?;
             heads.push_rows(projected)?;
@@ -165,7 +159,7 @@ pub(super) fn forward<T: Kept>(
                 progress,
             )?;
             let normed = &mut normed[..count * hidden];
-            mlp.rows(&up, rows, normed);
+            mlp.rows(level, rows, normed);
             let wide = &mut wide[..count * config.mlp];
             up.forward(normed, Finish::Gelu, wide, progress)?;
             down.forward(wide, Finish::AddGated(&mlp.gate), rows, progress)?;

@@ -9,6 +9,7 @@ pub mod elementwise;
 pub mod gemm;
 pub mod groupnorm;
 pub mod matmul;
+pub mod q8;
 pub mod reference;
 pub mod resize;
 pub mod s2d;

@@ -11,7 +11,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use crate::data::{probe, values};
-use crate::models;
+use crate::{models, q8};
 
 /// A name in the results.
 pub struct Case {
@@ -22,9 +22,11 @@ pub struct Case {
 
 /// One thing that is timed.
 pub struct Part {
-    pub ours: Box<dyn Fn() -> Result<Box<dyn Subject>> + Send + Sync>,
+    pub ours: Maker,
     /// The rivals' cases; the fastest counts.
     pub rivals: Vec<String>,
+    /// These cases where they are in this process.
+    pub inside: Vec<(String, Maker)>,
     /// The rivals' case whose values errors are measured against.
     pub reference: Option<String>,
     /// Runs at most.
@@ -32,6 +34,9 @@ pub struct Part {
     /// The value of a case without rivals, from its milliseconds.
     pub value: fn(f64) -> f64,
 }
+
+/// Sets up something to be timed.
+pub type Maker = Box<dyn Fn() -> Result<Box<dyn Subject>> + Send + Sync>;
 
 /// Something that can be timed again and again.
 pub trait Subject: Send {
@@ -44,6 +49,13 @@ pub trait Subject: Send {
     }
 }
 
+/// What `make` makes, whatever its type.
+pub fn subject<S: Subject + 'static>(
+    make: impl Fn() -> Result<S> + Send + Sync + 'static,
+) -> Maker {
+    Box::new(move || Ok(Box::new(make()?)))
+}
+
 /// Ours beside rivals.
 pub fn part<S: Subject + 'static>(
     ours: impl Fn() -> Result<S> + Send + Sync + 'static,
@@ -52,8 +64,9 @@ pub fn part<S: Subject + 'static>(
     runs: usize,
 ) -> Part {
     Part {
-        ours: Box::new(move || Ok(Box::new(ours()?))),
+        ours: subject(ours),
         rivals: rivals.to_vec(),
+        inside: Vec::new(),
         reference,
         runs,
         value: |ms| ms,
@@ -66,6 +79,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(models::srvgg());
     cases.push(gemm::<f32>("gemm_f32_vs_torch", "f32"));
     cases.push(gemm::<bf16>("gemm_bf16_vs_torch", "bf16"));
+    cases.push(q8::gemm());
     for (name, tokens) in [
         ("attention_4096_vs_torch", 4096),
         ("attention_8192_vs_torch", 8192),

@@ -8,8 +8,11 @@ mod cases;
 mod data;
 mod machine;
 mod models;
+mod q8;
 mod rival;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -20,7 +23,7 @@ use serde_json::{Value, json};
 
 use cases::{Case, Part, Subject};
 use data::relative_error;
-use rival::Rivals;
+use rival::{Rival, Rivals};
 
 /// Times the kernels and the models beside other libraries.
 #[derive(Parser)]
@@ -134,8 +137,12 @@ fn measure(
         };
         let runs = runs.min(part.runs);
         let result = match (&mut rivals, part.rivals.is_empty()) {
+            _ if !part.inside.is_empty() => {
+                let mut inside = Inside::new(part, runtime);
+                beside(case, part, runtime, &mut *ours, &mut inside, runs)?
+            }
             (_, true) => alone(case, part, runtime, &mut *ours, runs)?,
-            (Ok(rivals), _) => beside(case, part, runtime, &mut *ours, rivals, runs)?,
+            (Ok(rivals), _) => beside(case, part, runtime, &mut *ours, *rivals, runs)?,
             (Err(why), _) => json!({"name": case.name, "value": null, "missing": why}),
         };
         let value = |result: &Value| result["value"].as_f64().unwrap_or(-1.0);
@@ -154,6 +161,55 @@ fn time(runtime: &Runtime, ours: &mut dyn Subject) -> Result<f64> {
         ours.run()?;
         Ok(start.elapsed().as_secs_f64() * 1e3)
     })
+}
+
+/// Rivals in this process.
+struct Inside<'a> {
+    part: &'a Part,
+    runtime: &'a Runtime,
+    made: HashMap<String, Box<dyn Subject>>,
+}
+
+impl<'a> Inside<'a> {
+    fn new(part: &'a Part, runtime: &'a Runtime) -> Self {
+        Self {
+            part,
+            runtime,
+            made: HashMap::new(),
+        }
+    }
+
+    /// The subject of `case`, which ran once before.
+    fn subject(&mut self, case: &str) -> Result<&mut dyn Subject> {
+        let made = match self.made.entry(case.to_owned()) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(place) => {
+                let mut makers = self.part.inside.iter();
+                let (_, make) = makers
+                    .find(|(name, _)| name == case)
+                    .ok_or_else(|| Error::invalid(format!("there is no rival {case}")))?;
+                let mut made = self.runtime.install(make)?;
+                time(self.runtime, &mut *made)?;
+                place.insert(made)
+            }
+        };
+        Ok(&mut **made)
+    }
+}
+
+impl Rival for Inside<'_> {
+    fn time(&mut self, case: &str) -> std::result::Result<f64, String> {
+        let runtime = self.runtime;
+        let time = self
+            .subject(case)
+            .and_then(|subject| time(runtime, subject));
+        time.map_err(|e| e.to_string())
+    }
+
+    fn probe(&mut self, case: &str) -> std::result::Result<Vec<f32>, String> {
+        let probe = self.subject(case).and_then(Subject::probe);
+        probe.map_err(|e| e.to_string())
+    }
 }
 
 /// A case without rivals, whose value comes from its milliseconds.
@@ -180,7 +236,7 @@ fn beside(
     part: &Part,
     runtime: &Runtime,
     ours: &mut dyn Subject,
-    rivals: &mut Rivals,
+    rivals: &mut dyn Rival,
     runs: usize,
 ) -> Result<Value> {
     time(runtime, ours)?;

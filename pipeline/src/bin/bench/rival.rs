@@ -6,6 +6,15 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Deserialize;
 
+/// Something whose runs alternate with ours.
+pub trait Rival {
+    /// Milliseconds of one run of `case`, or why there are none.
+    fn time(&mut self, case: &str) -> Result<f64, String>;
+
+    /// Some values of the result of `case`.
+    fn probe(&mut self, case: &str) -> Result<Vec<f32>, String>;
+}
+
 /// A running `rivals.py`.
 pub struct Rivals {
     child: Child,
@@ -45,20 +54,6 @@ impl Rivals {
         Ok(rivals)
     }
 
-    /// Milliseconds of one run of `case`, or why there are none.
-    pub fn time(&mut self, case: &str) -> Result<f64, String> {
-        let answer = self.ask(case)?;
-        answer.ms.ok_or_else(|| "no time in the answer".to_owned())
-    }
-
-    /// Some values of the result of `case`.
-    pub fn probe(&mut self, case: &str) -> Result<Vec<f32>, String> {
-        let answer = self.ask(&format!("probe {case}"))?;
-        answer
-            .probe
-            .ok_or_else(|| "no values in the answer".to_owned())
-    }
-
     fn ask(&mut self, line: &str) -> Result<Answer, String> {
         let failed = |e: io::Error| format!("the rivals' process failed: {e}");
         if let Some(to) = &mut self.to {
@@ -79,6 +74,20 @@ impl Rivals {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(serde_json::from_str(&line)?)
+    }
+}
+
+impl Rival for Rivals {
+    fn time(&mut self, case: &str) -> Result<f64, String> {
+        let answer = self.ask(case)?;
+        answer.ms.ok_or_else(|| "no time in the answer".to_owned())
+    }
+
+    fn probe(&mut self, case: &str) -> Result<Vec<f32>, String> {
+        let answer = self.ask(&format!("probe {case}"))?;
+        answer
+            .probe
+            .ok_or_else(|| "no values in the answer".to_owned())
     }
 }
 

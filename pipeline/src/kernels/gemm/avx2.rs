@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::tile::{LANES, Tile};
 
 /// # Safety
-/// As [`Element::tile`](super::Element::tile), with AVX2 and FMA; the width is 16.
+/// As [`Unit::tile`](super::Unit::tile), with AVX2 and FMA; the width is 16.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn tile(rows: usize, tile: &Tile<f32>) {
     // SAFETY: passed on to the caller.

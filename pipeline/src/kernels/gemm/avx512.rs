@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::tile::{LANES, Tile};
 
 /// # Safety
-/// As [`Element::tile`](super::Element::tile), with AVX-512F.
+/// As [`Unit::tile`](super::Unit::tile), with AVX-512F.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn tile(rows: usize, width: usize, tile: &Tile<f32>) {
     // SAFETY: passed on to the caller.

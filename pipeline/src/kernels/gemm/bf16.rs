@@ -7,7 +7,7 @@ use half::bf16;
 use super::tile::{LANES, Tile};
 
 /// # Safety
-/// As [`Element::tile`](super::Element::tile), with AVX-512F and AVX-512 BF16.
+/// As [`Unit::tile`](super::Unit::tile), with AVX-512F and AVX-512 BF16.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) unsafe fn tile(rows: usize, width: usize, tile: &Tile<bf16>) {
     // SAFETY: passed on to the caller.

@@ -20,12 +20,14 @@ mod finish;
 mod pack;
 mod scalar;
 #[cfg(test)]
-mod tests;
+pub(in crate::kernels) mod tests;
 mod tile;
 
 pub use self::finish::{Finish, Number};
 pub use self::pack::{Packed, panel_width};
-pub use self::tile::{Ahead, Element, Tile, rows};
+pub(in crate::kernels) use self::scalar::each;
+pub(in crate::kernels) use self::tile::LANES;
+pub use self::tile::{Ahead, Element, Tile, Unit, rows};
 
 use std::ops::Range;
 
@@ -71,12 +73,44 @@ impl<'a, T> Rows<'a, T> {
         self.count
     }
 
+    /// The first `width` values of a row.
+    ///
+    /// # Panics
+    /// When they lie outside of the data.
+    pub(in crate::kernels) fn row(&self, index: usize, width: usize) -> &'a [T] {
+        &self.data[index * self.stride..][..width]
+    }
+
     fn holds(&self, width: usize) -> bool {
         self.count == 0 || (self.count - 1) * self.stride + width <= self.data.len()
     }
 }
 
-impl<T: Element> Packed<T> {
+/// Whether a product of `x` with a weight `[outputs, inputs]` into `out` values is possible.
+///
+/// # Errors
+/// [`Error::Invalid`] when sizes do not fit together.
+pub(in crate::kernels) fn check_sizes<T>(
+    x: &Rows<'_, T>,
+    [outputs, inputs]: [usize; 2],
+    bias: Option<&[f32]>,
+    finish: Finish<'_>,
+    out: usize,
+) -> Result<()> {
+    let fits = x.holds(inputs)
+        && out == x.count * outputs
+        && bias.is_none_or(|bias| bias.len() == outputs)
+        && finish.gate().is_none_or(|gate| gate.len() == outputs);
+    if fits {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "a product of {} rows {} values apart with a weight [{outputs}, {inputs}] into {out} values",
+        x.count, x.stride
+    )))
+}
+
+impl<T: Unit> Packed<T, T::Weight> {
     /// `out` = `finish`(`x` W^T + `bias`), rows of `out` being [`outputs`](Self::outputs) long.
     ///
     /// # Errors
@@ -90,18 +124,7 @@ impl<T: Element> Packed<T> {
         cancel: &CancelToken,
     ) -> Result<()> {
         let (inputs, outputs) = (self.inputs(), self.outputs());
-        let fits = x.holds(inputs)
-            && out.len() == x.count * outputs
-            && bias.is_none_or(|bias| bias.len() == outputs)
-            && finish.gate().is_none_or(|gate| gate.len() == outputs);
-        if !fits || !inputs.is_multiple_of(T::GROUP) {
-            return Err(Error::invalid(format!(
-                "a product of {} rows {} values apart with a weight [{outputs}, {inputs}] into {} values",
-                x.count,
-                x.stride,
-                out.len()
-            )));
-        }
+        check_sizes(&x, [outputs, inputs], bias, finish, out.len())?;
         if out.is_empty() {
             return Ok(());
         }

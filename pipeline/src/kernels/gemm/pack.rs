@@ -1,10 +1,11 @@
 //! Weights in the order in which the kernels read them.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::tile::{Element, LANES};
+use super::tile::{Element, LANES, Unit};
 use crate::kernels::aligned::AlignedVec;
 use crate::kernels::cpu::CpuLevel;
 
@@ -18,44 +19,52 @@ pub fn panel_width(level: CpuLevel) -> usize {
 
 /// A weight `[outputs, inputs]` as `[panel][inputs / GROUP][width][GROUP]`, in panels of [`panel_width`] columns. The
 /// last one may be narrower, but is a multiple of 16 wide; columns beyond the outputs are zero.
+///
+/// Of a weight for another [`Unit`] than numbers the inputs count such units, and its panels are `[panel][inputs]` times
+/// what the kernels read for one unit and all columns.
 #[derive(Debug)]
-pub struct Packed<T> {
+pub struct Packed<T, W = T> {
     level: CpuLevel,
     inputs: usize,
     outputs: usize,
-    data: AlignedVec<T>,
+    data: AlignedVec<W>,
+    units: PhantomData<T>,
 }
 
 /// Some columns of a [`Packed`] weight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Panel<'a, T> {
+pub(super) struct Panel<'a, W> {
     /// First column.
     pub first: usize,
     /// Columns in memory.
     pub width: usize,
     /// Columns that are outputs.
     pub valid: usize,
-    data: &'a [T],
+    /// Weights of a line: of all columns, for one unit of a row.
+    line: usize,
+    data: &'a [W],
 }
 
 impl<T: Element> Packed<T> {
     /// A weight of zeros for the fastest kernel at or below `level`.
-    pub fn zeroed(level: CpuLevel, outputs: usize, inputs: usize) -> Self {
-        let level = T::supported(level.min(CpuLevel::detected()));
-        Self {
-            level,
-            inputs,
-            outputs,
-            data: AlignedVec::zeroed(inputs * outputs.next_multiple_of(LANES)),
-        }
-    }
-
-    /// Packs `weight` `[outputs, inputs]`; `inputs` must be a multiple of [`GROUP`](crate::kernels::conv3x3::Activation::GROUP).
     ///
     /// # Panics
-    /// When `weight` does not have that many values.
+    /// When `inputs` is no multiple of [`GROUP`](crate::kernels::conv3x3::Activation::GROUP).
+    pub fn zeroed(level: CpuLevel, outputs: usize, inputs: usize) -> Self {
+        assert!(inputs.is_multiple_of(T::GROUP));
+        Self::of_units(
+            T::supported(level.min(CpuLevel::detected())),
+            outputs,
+            inputs,
+        )
+    }
+
+    /// Packs `weight` `[outputs, inputs]`.
+    ///
+    /// # Panics
+    /// When `weight` does not have that many values, or as [`zeroed`](Self::zeroed).
     pub fn new(level: CpuLevel, weight: &[T], outputs: usize, inputs: usize) -> Self {
-        assert!(weight.len() == outputs * inputs && inputs.is_multiple_of(T::GROUP));
+        assert!(weight.len() == outputs * inputs);
         let mut packed = Self::zeroed(level, outputs, inputs);
         packed.set_outputs(0, weight);
         packed
@@ -110,6 +119,29 @@ impl<T: Element> Packed<T> {
         }
         weight
     }
+}
+
+impl<T: Unit> Packed<T, T::Weight> {
+    /// A weight of zeros for the kernel of `level`, which the processor must have and which must have one for `T`.
+    pub(in crate::kernels) fn of_units(level: CpuLevel, outputs: usize, inputs: usize) -> Self {
+        let columns = outputs.next_multiple_of(LANES);
+        Self {
+            level,
+            inputs,
+            outputs,
+            data: AlignedVec::zeroed(inputs * columns * T::WEIGHTS),
+            units: PhantomData,
+        }
+    }
+
+    /// All panels, to be set: `[inputs]` lines of so many weights for all of a panel's columns, which are [`panel_width`]
+    /// or, of the last panel, the fewer that there are.
+    pub(in crate::kernels) fn panels_mut(
+        &mut self,
+    ) -> impl IndexedParallelIterator<Item = &mut [T::Weight]> {
+        let panel = panel_width(self.level) * self.inputs * T::WEIGHTS;
+        self.data.par_chunks_mut(panel.max(1))
+    }
 
     /// Start and width of the panel of `output`, and its column in it.
     fn place(&self, output: usize) -> (usize, usize, usize) {
@@ -117,29 +149,34 @@ impl<T: Element> Packed<T> {
         let first = output / panel * panel;
         let columns = self.outputs.next_multiple_of(LANES);
         (
-            first * self.inputs,
+            first * self.inputs * T::WEIGHTS,
             panel.min(columns - first),
             output - first,
         )
     }
 
     /// The panels of `columns`, which begin with a panel.
-    pub(super) fn panels(&self, columns: Range<usize>) -> impl Iterator<Item = Panel<'_, T>> {
+    pub(super) fn panels(
+        &self,
+        columns: Range<usize>,
+    ) -> impl Iterator<Item = Panel<'_, T::Weight>> {
         columns.step_by(panel_width(self.level)).map(|first| {
             let (start, width, _) = self.place(first);
             Panel {
                 first,
                 width,
                 valid: width.min(self.outputs - first),
-                data: &self.data[start..][..width * self.inputs],
+                line: width * T::WEIGHTS,
+                data: &self.data[start..][..width * self.inputs * T::WEIGHTS],
             }
         })
     }
 
     /// The lines of panel number `panel` from input `first` on, `inputs` of them, and the panel's width.
-    pub fn lines(&self, panel: usize, first: usize, inputs: usize) -> (&[T], usize) {
+    pub fn lines(&self, panel: usize, first: usize, inputs: usize) -> (&[T::Weight], usize) {
         let (start, width, _) = self.place(panel * panel_width(self.level));
-        (&self.data[start + first * width..][..inputs * width], width)
+        let line = width * T::WEIGHTS;
+        (&self.data[start + first * line..][..inputs * line], width)
     }
 
     /// The level whose kernel runs.
@@ -165,9 +202,9 @@ fn set_lane<T: Element>(panel: &mut [T], width: usize, lane: usize, weights: &[T
     }
 }
 
-impl<'a, T> Panel<'a, T> {
+impl<'a, W> Panel<'a, W> {
     /// The weights of some inputs, a line for each [`GROUP`](crate::kernels::conv3x3::Activation::GROUP) of them.
-    pub fn lines(&self, inputs: &Range<usize>) -> &'a [T] {
-        &self.data[inputs.start * self.width..inputs.end * self.width]
+    pub fn lines(&self, inputs: &Range<usize>) -> &'a [W] {
+        &self.data[inputs.start * self.line..inputs.end * self.line]
     }
 }

@@ -6,13 +6,15 @@ use super::*;
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::elementwise::gelu_tanh;
 
-fn levels() -> impl Iterator<Item = CpuLevel> {
+/// The levels of this processor.
+pub(in crate::kernels) fn levels() -> impl Iterator<Item = CpuLevel> {
     CpuLevel::ALL
         .into_iter()
         .filter(|level| *level <= CpuLevel::detected())
 }
 
-fn draw<T: Element>(rng: &mut ChaCha8Rng, len: usize, size: f32) -> Vec<T> {
+/// Random numbers.
+pub(in crate::kernels) fn draw<T: Element>(rng: &mut ChaCha8Rng, len: usize, size: f32) -> Vec<T> {
     (0..len)
         .map(|_| T::from_f32(rng.random_range(-size..=size)))
         .collect()

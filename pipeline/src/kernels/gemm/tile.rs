@@ -7,7 +7,7 @@ use crate::kernels::conv3x3::Activation;
 use crate::kernels::cpu::CpuLevel;
 
 /// Columns come in multiples of this.
-pub(super) const LANES: usize = 16;
+pub(in crate::kernels) const LANES: usize = 16;
 /// Bytes that come from memory together.
 #[cfg(target_arch = "x86_64")]
 const CACHE_LINE: usize = 64;
@@ -17,15 +17,15 @@ pub(super) const TILE_ROWS: usize = 6;
 /// Sums of some rows by the columns of a panel: `sums[r][c] (+)= sum over k of x[r][k] * weights[k][c]`.
 #[derive(Clone, Copy, Debug)]
 #[doc(hidden)]
-pub struct Tile<T> {
+pub struct Tile<T, W = T> {
     /// First value of the first row; rows are `x_stride` apart.
     pub x: *const T,
     /// Values from a row to the next.
     pub x_stride: usize,
     /// Values of a row that take part.
     pub depth: usize,
-    /// `[depth / GROUP][width][GROUP]`.
-    pub weights: *const T,
+    /// `[depth / GROUP][width][GROUP]`, or what the kernels of another [`Unit`] read.
+    pub weights: *const W,
     /// Rows of sums, `sums_stride` apart.
     pub sums: *mut f32,
     /// Values from a row of sums to the next.
@@ -33,7 +33,7 @@ pub struct Tile<T> {
     /// Whether the sums go on or start from zero.
     pub add: bool,
     /// Weights that are read next and may lie far away: the tiles bring them nearer, a part each.
-    pub ahead: Ahead<T>,
+    pub ahead: Ahead<W>,
 }
 
 /// Weights to be brought nearer.
@@ -71,7 +71,7 @@ impl<T> Ahead<T> {
     /// Asks for what is due when a kernel reads line `index` of its own weights.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    pub(super) fn fetch(&self, index: usize) {
+    pub(in crate::kernels) fn fetch(&self, index: usize) {
         /// Lines of weights that a kernel reads for each cache line that it asks for: asked for all at once they would wait for each other.
         const PACE: usize = 8;
         let first = index / PACE * (CACHE_LINE / size_of::<T>());
@@ -85,7 +85,7 @@ impl<T> Ahead<T> {
     }
 }
 
-impl<T> Tile<T> {
+impl<T, W: Copy> Tile<T, W> {
     /// The tile that begins `rows` rows further down.
     ///
     /// # Safety
@@ -102,18 +102,32 @@ impl<T> Tile<T> {
     }
 }
 
-/// Number type of the operands of a product.
-pub trait Element: Activation {
+/// What the rows of a product are made of: numbers, or blocks of quantised numbers.
+pub trait Unit: Copy + Send + Sync + 'static {
+    /// What the packed weights are made of.
+    type Weight: Copy + Default + Send + Sync + 'static;
+
+    /// Weights of a column that one unit of a row meets.
+    const WEIGHTS: usize;
+
     /// Computes `rows` (1 to 6) rows by `width` columns.
     ///
     /// # Safety
-    /// The pointers of `tile` must be valid for that, `depth` a multiple of [`Activation::GROUP`], `width` a multiple
-    /// of 16 and at most the panel width of `level`, and the processor must have `level`.
+    /// The pointers of `tile` must be valid for that, `depth` a multiple of [`Activation::GROUP`] where units are numbers,
+    /// `width` a multiple of 16 and at most the panel width of `level`, and the processor must have `level`.
     #[doc(hidden)]
-    unsafe fn tile(level: CpuLevel, rows: usize, width: usize, tile: &Tile<Self>);
+    unsafe fn tile(level: CpuLevel, rows: usize, width: usize, tile: &Tile<Self, Self::Weight>);
 }
 
-impl Element for f32 {
+/// Number type of both operands of a product.
+pub trait Element: Activation + Unit<Weight = Self> {}
+impl Element for f32 {}
+impl Element for bf16 {}
+
+impl Unit for f32 {
+    type Weight = Self;
+    const WEIGHTS: usize = 1;
+
     unsafe fn tile(level: CpuLevel, rows: usize, width: usize, tile: &Tile<Self>) {
         // SAFETY: passed on to the caller.
         unsafe {
@@ -128,7 +142,10 @@ impl Element for f32 {
     }
 }
 
-impl Element for bf16 {
+impl Unit for bf16 {
+    type Weight = Self;
+    const WEIGHTS: usize = 1;
+
     unsafe fn tile(level: CpuLevel, rows: usize, width: usize, tile: &Tile<Self>) {
         // SAFETY: passed on to the caller.
         unsafe {
@@ -144,9 +161,9 @@ impl Element for bf16 {
 /// Computes `count` rows by `width` columns, tile by tile.
 ///
 /// # Safety
-/// As [`Element::tile`], for any number of rows.
+/// As [`Unit::tile`], for any number of rows.
 #[doc(hidden)]
-pub unsafe fn rows<T: Element>(level: CpuLevel, count: usize, width: usize, tile: Tile<T>) {
+pub unsafe fn rows<T: Unit>(level: CpuLevel, count: usize, width: usize, tile: Tile<T, T::Weight>) {
     let tiles = count.div_ceil(TILE_ROWS);
     for index in 0..tiles {
         let first = index * TILE_ROWS;
