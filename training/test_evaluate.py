@@ -1,4 +1,4 @@
-"""Tests of the model's fixed arithmetic and of the evaluator; `python -m unittest` runs them."""
+"""Tests of the model's fixed arithmetic, of calibration and of the evaluator; `python -m unittest` runs them."""
 
 import shutil
 import subprocess
@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import torch
 
+import calibrate
 import evaluate
 import model
 
@@ -33,6 +34,26 @@ class FixedArithmetic(unittest.TestCase):
         lr = torch.rand(1, 3, 5, 6) * 2 - 1
         plain = torch.nn.functional.pixel_shuffle(model.reference_latent(lr[:, 1:2]), model.FACTOR)
         self.assertTrue(torch.allclose(model.sample(net, lr, steps=3), plain, atol=1e-6))
+
+
+class Calibration(unittest.TestCase):
+    def test_ranges_are_of_what_each_layer_reads(self):
+        for residual in (False, True):
+            net = model.Compact(channels=8, layers=2, frames=1, residual=residual)
+            torch.nn.init.constant_(net.tail.bias, 1.0)
+            pictures = [torch.rand(1, 1, 6, 7) * 2 - 1 for _ in range(3)]
+            read = []
+            hook = net.tail.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+            found = calibrate.ranges(net, pictures)
+            hook.remove()
+            self.assertEqual(found.shape, (3, 2, 8))
+            values = torch.cat([x.detach().flatten(2) for x in read], 2)[0]
+            self.assertTrue(torch.equal(found[2], torch.stack([values.amin(1), values.amax(1)])))
+
+    def test_the_outermost_pixels_do_not_count(self):
+        x = torch.zeros(1, 2, 100, 200)
+        x[0, 0, 0, :2], x[0, 1, 0, :3] = 9.0, -9.0
+        self.assertTrue(torch.equal(calibrate.extremes(x), torch.tensor([[0.0, -9.0], [0.0, 0.0]])))
 
 
 class Table(unittest.TestCase):

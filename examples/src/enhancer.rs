@@ -94,6 +94,10 @@ pub struct Options {
     #[arg(long)]
     pub device: Option<String>,
 
+    /// Number type: auto, f32, bf16, int8
+    #[arg(long)]
+    pub dtype: Option<String>,
+
     /// Threads of the network, 0 for all cores
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1024))]
     pub threads: Option<u32>,
@@ -135,6 +139,7 @@ impl Options {
             ("prompt", self.prompt.clone()),
             ("guidance-scale", self.guidance_scale.map(|v| v.to_string())),
             ("device", self.device.clone()),
+            ("dtype", self.dtype.clone()),
             ("threads", self.threads.map(|v| v.to_string())),
         ];
         for (name, value) in values {

@@ -45,6 +45,7 @@ struct Key {
     source: Source,
     device: DeviceSpec,
     dtype: DType,
+    int8: bool,
     kind: TypeId,
 }
 
@@ -68,6 +69,7 @@ pub fn shared<T: Send + Sync + 'static>(
         source,
         device: runtime.spec(),
         dtype: runtime.dtype(),
+        int8: runtime.int8(),
         kind: TypeId::of::<T>(),
     };
     let slot = {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 
 use crate::error::{Error, Result};
+use crate::kernels::cpu::best_dtype;
 
 /// A device by name: `cpu`, `cuda:N` or `metal`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -80,6 +81,7 @@ pub struct Runtime {
     spec: DeviceSpec,
     device: Device,
     dtype: DType,
+    int8: bool,
     pool: Arc<rayon::ThreadPool>,
 }
 
@@ -98,6 +100,7 @@ impl Runtime {
             spec: device,
             device: device.open()?,
             dtype,
+            int8: false,
             pool: Arc::new(pool),
         })
     }
@@ -114,18 +117,32 @@ impl Runtime {
         Self::new(device, dtype, threads)
     }
 
-    /// As [`Runtime::new`], in the number type `f32`, `bf16` or `f16`.
+    /// As [`Runtime::new`], in the number type `f32`, `bf16`, `f16` or `int8`.
+    ///
+    /// `int8` is for compact models on the processor: what their calibration covers is in int8, everything else in the
+    /// fastest number type (see [`int8`](Self::int8)).
     ///
     /// # Errors
-    /// As [`Runtime::new`], and [`Error::Invalid`] for other names.
+    /// As [`Runtime::new`], and [`Error::Invalid`] for other names and for `int8` on another device.
     pub fn with_number_type(device: DeviceSpec, name: &str, threads: usize) -> Result<Self> {
         let dtype = match name {
+            "int8" if device == DeviceSpec::Cpu => {
+                return Ok(Self {
+                    int8: true,
+                    ..Self::new(device, best_dtype(), threads)?
+                });
+            }
+            "int8" => {
+                return Err(Error::invalid(format!(
+                    "number type \"int8\" on {device}; it has kernels for the cpu only"
+                )));
+            }
             "f32" => DType::F32,
             "bf16" => DType::BF16,
             "f16" => DType::F16,
             other => {
                 return Err(Error::invalid(format!(
-                    "number type \"{other}\"; use f32, bf16 or f16"
+                    "number type \"{other}\"; use f32, bf16, f16 or int8"
                 )));
             }
         };
@@ -155,6 +172,11 @@ impl Runtime {
         self.dtype
     }
 
+    /// Whether compact models are to compute in int8 where they are calibrated for it.
+    pub fn int8(&self) -> bool {
+        self.int8
+    }
+
     /// Number of worker threads.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
@@ -171,6 +193,7 @@ impl fmt::Debug for Runtime {
         f.debug_struct("Runtime")
             .field("device", &self.spec.to_string())
             .field("dtype", &self.dtype)
+            .field("int8", &self.int8)
             .field("threads", &self.threads())
             .finish()
     }
@@ -187,6 +210,16 @@ mod tests {
         }
         for name in ["gpu", "cuda:x", "cpu:0", ""] {
             assert!(name.parse::<DeviceSpec>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn int8_is_for_the_processor() {
+        let runtime = Runtime::with_number_type(DeviceSpec::Cpu, "int8", 1).unwrap();
+        assert!(runtime.int8() && runtime.dtype() == best_dtype());
+        for (device, name) in [(DeviceSpec::Metal, "int8"), (DeviceSpec::Cpu, "int4")] {
+            let error = Runtime::with_number_type(device, name, 1).unwrap_err();
+            assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
         }
     }
 

@@ -120,7 +120,8 @@ impl Enhancer {
     ///
     /// # Errors
     /// [`Error::ModelNotFound`] when there is no such model, [`Error::Checkpoint`] when its file is damaged,
-    /// [`Error::Device`] when it cannot run on the runtime's device, [`Error::Io`].
+    /// [`Error::Device`] when it cannot run on the runtime's device, [`Error::Invalid`] when it is to compute in int8 and
+    /// is not calibrated for that, [`Error::Io`].
     pub fn load(model: &str, runtime: &Runtime, progress: &Progress) -> Result<Arc<Self>> {
         progress.check()?;
         progress.emit(Event::Started {
@@ -128,6 +129,11 @@ impl Enhancer {
             total: None,
         });
         let grade = if Path::new(model).is_dir() {
+            if runtime.int8() {
+                return Err(Error::invalid(format!(
+                    "the model {model} does not compute in int8; use f32, bf16 or f16"
+                )));
+            }
             Grade::Released(load_released(model, runtime, progress)?)
         } else {
             Grade::Compact(load_compact(model, runtime)?)
@@ -313,7 +319,9 @@ fn load_compact(model: &str, runtime: &Runtime) -> Result<Arc<CompactModel>> {
     if let Some(builtin) = builtin::enhancer(model) {
         on_cpu()?;
         return registry::shared(Source::Builtin(builtin.name), runtime, || {
-            CompactModel::from_bytes(builtin.bytes, Path::new(builtin.name), runtime.dtype())
+            let name = Path::new(builtin.name);
+            let model = CompactModel::from_bytes(builtin.bytes, name, runtime.dtype())?;
+            in_number_type(model, runtime)
         });
     }
     let path = Path::new(model);
@@ -331,8 +339,16 @@ fn load_compact(model: &str, runtime: &Runtime) -> Result<Arc<CompactModel>> {
     }
     on_cpu()?;
     registry::shared(Source::path(path)?, runtime, || {
-        CompactModel::open(path, runtime.dtype())
+        in_number_type(CompactModel::open(path, runtime.dtype())?, runtime)
     })
+}
+
+fn in_number_type(model: CompactModel, runtime: &Runtime) -> Result<CompactModel> {
+    if runtime.int8() {
+        model.in_int8()
+    } else {
+        Ok(model)
+    }
 }
 
 #[cfg(test)]

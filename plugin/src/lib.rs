@@ -10,7 +10,7 @@ mod source;
 mod upscale;
 
 pub use source::{FlashVideoSrc, NumberType};
-pub use upscale::{FlashUpscale, Preset};
+pub use upscale::{FlashUpscale, Preset, UpscaleNumberType};
 
 /// Registers the elements. Nothing else happens when the plugin is loaded: no weights, no threads, no devices.
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

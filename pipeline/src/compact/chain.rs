@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::weights::{Config, Conv, EMBED, Net};
 use crate::clip::Size;
 use crate::error::Result;
-use crate::kernels::conv3x3::{Activation, Conv3x3, Plane};
+use crate::kernels::conv3x3::{Activation, Cell, Conv3x3, Plane};
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::s2d::LATENT;
 use crate::kernels::vector::{Work, run};
@@ -58,6 +58,50 @@ impl<T: Activation> Scratch<T> {
     }
 }
 
+/// A part of the picture that goes through all layers at once.
+#[derive(Clone, Debug)]
+pub(super) struct Band {
+    /// Its rows of the result.
+    pub rows: Range<usize>,
+    /// The rows of the picture that it reads: its own and a halo.
+    pub read: Range<usize>,
+}
+
+impl Band {
+    /// Rows, counted from the first that is read, that a layer must give when `after` layers follow it.
+    pub fn needed(&self, after: usize) -> Range<usize> {
+        let Range {
+            start: top,
+            end: bottom,
+        } = self.read;
+        self.rows.start.saturating_sub(after).max(top) - top
+            ..(self.rows.end + after).min(bottom) - top
+    }
+}
+
+/// Rows in memory for bands of about `band` rows, halo included (too few are raised), and the bands of a picture of
+/// `height` rows that goes through `convolutions` layers.
+pub(super) fn bands(
+    height: usize,
+    convolutions: usize,
+    band: usize,
+) -> (usize, impl Iterator<Item = Band>) {
+    let band = band.max(2 * convolutions + 1).min(height);
+    let new_rows = if band == height {
+        height
+    } else {
+        band - 2 * convolutions
+    };
+    let bands = (0..height).step_by(new_rows.max(1)).map(move |start| {
+        let rows = start..(start + new_rows).min(height);
+        Band {
+            read: rows.start.saturating_sub(convolutions)..(rows.end + convolutions).min(height),
+            rows,
+        }
+    });
+    (band, bands)
+}
+
 /// Rows that a band of the picture holds in memory, given what it may cost: all of them, or some and the halo.
 pub(super) fn band_rows<T>(config: &Config, size: Size, budget: u64) -> usize {
     let inputs = Conv3x3::<f32>::padded_inputs(LATENT + config.frames);
@@ -77,39 +121,16 @@ pub(super) fn scratch_bytes<T: Activation>(config: &Config, width: usize, rows: 
 impl<T: Activation> Chain<T> {
     /// Folds and packs `net` for flow time `t` and noise strength `sigma`.
     pub fn new(net: &Net, config: &Config, level: CpuLevel, t: f64, sigma: f64) -> Self {
-        let film = film(net, t, sigma);
-        let channels = config.channels;
         let pack = |conv: &Conv| Conv3x3::new(level, &conv.weight, &conv.bias, conv.inputs);
-        let folded = |conv: &Conv, activation: usize| {
-            let (gains, shifts) =
-                film[activation * 2 * channels..][..2 * channels].split_at(channels);
-            let taps = conv.inputs * 9;
-            let mut conv = conv.clone();
-            for (output, (gain, shift)) in gains.iter().zip(shifts).enumerate() {
-                for weight in &mut conv.weight[output * taps..][..taps] {
-                    *weight *= 1.0 + gain;
-                }
-                conv.bias[output] = conv.bias[output] * (1.0 + gain) + shift;
-            }
-            pack(&conv)
-        };
-        let body =
-            net.body
-                .iter()
-                .enumerate()
-                .map(|(index, conv)| match (config.residual, index % 2) {
-                    (false, _) => folded(conv, index),
-                    (true, 0) => folded(conv, index / 2),
-                    (true, _) => pack(conv),
-                });
+        let body = folded(net, config, t, sigma);
         Self {
             head: pack(&net.head),
             head_slope: net.head_slope.clone(),
-            body: body.collect(),
+            body: body.iter().map(pack).collect(),
             slopes: net.slopes.clone(),
             tail: pack(&net.tail),
             residual: config.residual,
-            channels,
+            channels: config.channels,
         }
     }
 
@@ -131,8 +152,7 @@ impl<T: Activation> Chain<T> {
         cancel: &CancelToken,
     ) -> Result<()> {
         let Size { width, height } = input.size;
-        let halo = self.body.len() + 2;
-        let band = band.max(2 * halo + 1).min(height);
+        let (band, bands) = bands(height, self.body.len() + 2, band);
         let inputs = Conv3x3::<T>::padded_inputs(LATENT + input.frames.len());
         if !scratch
             .as_ref()
@@ -143,40 +163,28 @@ impl<T: Activation> Chain<T> {
         }
         let scratch =
             scratch.get_or_insert_with(|| Scratch::new(band, width, inputs, self.channels));
-        let new_rows = if band == height {
-            height
-        } else {
-            band - 2 * halo
-        };
-        for start in (0..height).step_by(new_rows) {
-            let rows = start..(start + new_rows).min(height);
-            let part = rows.start * width * LATENT..rows.end * width * LATENT;
+        for band in bands {
+            let part = band.rows.start * width * LATENT..band.rows.end * width * LATENT;
             let base = base.map(|base| &base[part.clone()]);
-            self.band(input, rows, base, scale, &mut out[part], scratch, cancel)?;
+            self.band(input, &band, base, scale, &mut out[part], scratch, cancel)?;
         }
         Ok(())
     }
 
-    /// One band: `rows` of the result.
+    /// One band of the result.
     #[allow(clippy::too_many_arguments)]
     fn band(
         &self,
         input: Input<'_>,
-        rows: Range<usize>,
+        band: &Band,
         base: Option<&[f32]>,
         scale: f32,
         out: &mut [f32],
         scratch: &mut Scratch<T>,
         cancel: &CancelToken,
     ) -> Result<()> {
-        let height = input.size.height;
         let convolutions = self.body.len() + 2;
-        let top = rows.start.saturating_sub(convolutions);
-        let bottom = (rows.end + convolutions).min(height);
-        // Rows, counted from `top`, that a layer must give when `after` layers follow it.
-        let needed = |after: usize| {
-            rows.start.saturating_sub(after).max(top) - top..(rows.end + after).min(bottom) - top
-        };
+        let (rows, needed) = (band.read.len(), |after| band.needed(after));
         let Scratch {
             input: plane,
             first,
@@ -184,10 +192,10 @@ impl<T: Activation> Chain<T> {
         } = scratch;
         // Where the band ends at the picture's edge, the row below it must be the zero border again.
         for plane in [&mut *first, &mut *second] {
-            plane.clear_below(bottom - top);
+            plane.clear_below(rows);
         }
-        plane.clear_below(bottom - top);
-        fill(plane, input, top..bottom);
+        plane.clear_below(rows);
+        fill(plane, input, band.read.clone(), T::from_f32);
         self.head.prelu(
             plane,
             &self.head_slope,
@@ -211,8 +219,13 @@ impl<T: Activation> Chain<T> {
     }
 }
 
-/// Latent and frames side by side, in the number type of the network.
-fn fill<T: Activation>(plane: &mut Plane<T>, input: Input<'_>, rows: Range<usize>) {
+/// Latent and frames side by side, in the number type of the network; `convert` must be `#[inline(always)]`.
+pub(super) fn fill<T: Cell>(
+    plane: &mut Plane<T>,
+    input: Input<'_>,
+    rows: Range<usize>,
+    convert: impl Fn(f32) -> T + Copy + Sync,
+) {
     let (width, channels, stride) = (plane.width(), plane.channels(), plane.stride());
     let first = rows.start;
     plane
@@ -227,25 +240,27 @@ fn fill<T: Activation>(plane: &mut Plane<T>, input: Input<'_>, rows: Range<usize
                 out: &mut *out,
                 channels,
                 latent,
+                convert,
             };
             run(CpuLevel::detected(), pixels);
             for (frame, luma) in input.frames.iter().enumerate() {
                 let luma = &luma[start..][..width];
                 for (out, value) in out.chunks_exact_mut(channels).zip(luma) {
-                    out[LATENT + frame] = T::from_f32(*value);
+                    out[LATENT + frame] = convert(*value);
                 }
             }
         });
 }
 
 /// The latent's values at the start of each pixel.
-struct Pixels<'a, T> {
+struct Pixels<'a, T, F> {
     out: &'a mut [T],
     channels: usize,
     latent: &'a [f32],
+    convert: F,
 }
 
-impl<T: Activation> Work for Pixels<'_, T> {
+impl<T: Cell, F: Fn(f32) -> T> Work for Pixels<'_, T, F> {
     type Result = ();
 
     #[inline(always)]
@@ -254,11 +269,34 @@ impl<T: Activation> Work for Pixels<'_, T> {
         for (out, latent) in self.out.chunks_exact_mut(self.channels).zip(blocks) {
             let mut rounded = [T::default(); LATENT];
             for (out, value) in rounded.iter_mut().zip(latent) {
-                *out = T::from_f32(*value);
+                *out = (self.convert)(*value);
             }
             out[..LATENT].copy_from_slice(&rounded);
         }
     }
+}
+
+/// The body's convolutions with the gains and shifts of one (t, sigma) folded in.
+pub(super) fn folded(net: &Net, config: &Config, t: f64, sigma: f64) -> Vec<Conv> {
+    let film = film(net, t, sigma);
+    let channels = config.channels;
+    let mut body = net.body.clone();
+    for (index, conv) in body.iter_mut().enumerate() {
+        let activation = match (config.residual, index % 2) {
+            (false, _) => index,
+            (true, 0) => index / 2,
+            (true, _) => continue,
+        };
+        let (gains, shifts) = film[activation * 2 * channels..][..2 * channels].split_at(channels);
+        let taps = conv.inputs * 9;
+        for (output, (gain, shift)) in gains.iter().zip(shifts).enumerate() {
+            for weight in &mut conv.weight[output * taps..][..taps] {
+                *weight *= 1.0 + gain;
+            }
+            conv.bias[output] = conv.bias[output] * (1.0 + gain) + shift;
+        }
+    }
+    body
 }
 
 /// Gains (beside 1) and shifts `[activations, 2, channels]`: film(silu(embed(t, sigma))).

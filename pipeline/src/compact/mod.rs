@@ -9,6 +9,7 @@
 
 mod chain;
 mod enlarge;
+mod int8;
 mod luma;
 mod noise;
 mod scene;
@@ -22,10 +23,12 @@ use candle_core::{CpuStorage, DType, Storage, Tensor};
 use half::bf16;
 
 use self::chain::{Chain, Input, Scratch};
+use self::int8::Int8Chain;
 use self::weights::Weights;
 use crate::clip::{Frame, Size};
 use crate::error::{Error, Result};
 use crate::kernels::conv3x3::Activation;
+use crate::kernels::conv3x3::int8::has_vnni;
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::reference::reference_latent;
 use crate::kernels::s2d::{FACTOR, LATENT};
@@ -65,6 +68,7 @@ pub struct CompactModel {
     weights: Weights,
     level: CpuLevel,
     engine: Engine,
+    int8: Option<Int8Chain>,
 }
 
 /// The number type of the activations with its caches.
@@ -80,7 +84,29 @@ type Kept<T> = ((u64, u64), Arc<Chain<T>>);
 #[derive(Debug)]
 struct Cache<T> {
     chains: Mutex<Vec<Kept<T>>>,
-    scratch: Mutex<Vec<Scratch<T>>>,
+    scratch: Pool<Scratch<T>>,
+}
+
+/// Buffers that are kept for the next run.
+#[derive(Debug)]
+struct Pool<S>(Mutex<Vec<S>>);
+
+impl<S> Pool<S> {
+    fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// Lends kept buffers to `work`, or none, and keeps what it leaves.
+    fn lend<R>(&self, work: impl FnOnce(&mut Option<S>) -> R) -> R {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = lock().pop();
+        let result = work(&mut scratch);
+        let mut kept = lock();
+        if kept.len() < KEPT_SCRATCH {
+            kept.extend(scratch);
+        }
+        result
+    }
 }
 
 /// Where the result of an evaluation goes: `out` = x * `keep` + `scale` * v.
@@ -127,7 +153,36 @@ impl CompactModel {
             weights,
             level,
             engine,
+            int8: None,
         }
+    }
+
+    /// The same model with its evaluations at t = 0 without noise in int8, where the processor has fast kernels for it
+    /// (AVX-512 VNNI); all other evaluations, and other processors, keep the number type that it has.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the model's file has no calibrated ranges, on any processor.
+    pub fn in_int8(self) -> Result<Self> {
+        let fast = has_vnni(self.level);
+        let chain = self.int8_chain()?;
+        Ok(Self {
+            int8: fast.then_some(chain),
+            ..self
+        })
+    }
+
+    fn int8_chain(&self) -> Result<Int8Chain> {
+        Int8Chain::new(&self.weights.base, self.config(), self.level).ok_or_else(|| {
+            Error::invalid(
+                "this model has no calibrated ranges, which int8 needs; add them with training/calibrate.py, or use \
+                 bf16 or f32",
+            )
+        })
+    }
+
+    /// Whether evaluations at t = 0 without noise are in int8.
+    pub fn is_int8(&self) -> bool {
+        self.int8.is_some()
     }
 
     /// Shape and defaults.
@@ -160,7 +215,12 @@ impl CompactModel {
 
     /// Bytes of activations for bands of `rows` rows.
     fn scratch_bytes(&self, width: usize, rows: usize) -> u64 {
-        match self.engine {
+        let int8 = match &self.int8 {
+            Some(_) => int8::scratch_bytes(self.config(), width, rows),
+            None => 0,
+        };
+        // With several evaluations the first has buffers of its own.
+        int8 + match self.engine {
             Engine::F32(_) => chain::scratch_bytes::<f32>(self.config(), width, rows),
             Engine::Bf16(_) => chain::scratch_bytes::<bf16>(self.config(), width, rows),
         }
@@ -216,6 +276,14 @@ impl CompactModel {
                     frames: &planes,
                 };
                 let out = &mut out[index * length..][..length];
+                if let Some(int8) = &self.int8
+                    && at.t == 0.0
+                    && condition.sigma == 0.0
+                {
+                    let base = step.keep.then_some(input.latent);
+                    int8.run(input, base, step.scale, out, condition.band_rows, cancel)?;
+                    continue;
+                }
                 match &self.engine {
                     Engine::F32(cache) => {
                         cache.run(self, at, condition, input, step, out, cancel)?
@@ -253,7 +321,7 @@ impl<T: Activation> Cache<T> {
     fn new() -> Self {
         Self {
             chains: Mutex::new(Vec::new()),
-            scratch: Mutex::new(Vec::new()),
+            scratch: Pool::new(),
         }
     }
 
@@ -293,26 +361,10 @@ impl<T: Activation> Cache<T> {
         cancel: &CancelToken,
     ) -> Result<()> {
         let chain = self.chain(model, at.t, condition.sigma);
-        let mut scratch = self
-            .scratch
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
         let base = step.keep.then_some(input.latent);
-        let result = chain.run(
-            input,
-            base,
-            step.scale,
-            out,
-            condition.band_rows,
-            &mut scratch,
-            cancel,
-        );
-        let mut kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT_SCRATCH {
-            kept.extend(scratch);
-        }
-        result
+        let band = condition.band_rows;
+        self.scratch
+            .lend(|scratch| chain.run(input, base, step.scale, out, band, scratch, cancel))
     }
 }
 

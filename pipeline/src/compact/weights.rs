@@ -87,6 +87,9 @@ pub struct Net {
     pub film: (Vec<f32>, Vec<f32>),
     /// From channels to the velocity.
     pub tail: Conv,
+    /// Least and largest value of each channel after the head and after each body convolution (of residual pairs: of
+    /// their sums after the second), at t = 0 without noise; `[layers + 1, 2, channels]`. For int8; few models have them.
+    pub ranges: Option<Vec<f32>>,
 }
 
 /// Everything in a file.
@@ -259,7 +262,16 @@ impl Reader<'_> {
                 self.tensor("film.bias", &[activations * 2 * channels]),
             ),
             tail: self.conv("tail", LATENT, channels),
+            ranges: self
+                .has("ranges")
+                .then(|| self.tensor("ranges", &[config.layers + 1, 2, channels])),
         }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.tensors
+            .tensor(&format!("{}{name}", self.prefix))
+            .is_ok()
     }
 
     fn conv(&mut self, name: &str, outputs: usize, inputs: usize) -> Conv {

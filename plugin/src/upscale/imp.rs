@@ -24,7 +24,7 @@ use super::settings::{
     MODEL_DEFAULT, Settings,
 };
 use super::stats::Stats;
-use super::{CAT, Preset, caps};
+use super::{CAT, Preset, UpscaleNumberType, caps};
 
 /// What the streaming threads share.
 pub(super) struct State {
@@ -254,6 +254,11 @@ impl ObjectImpl for FlashUpscale {
                     .default_value(DEFAULT_DEVICE)
                     .mutable_ready()
                     .build(),
+                glib::ParamSpecEnum::builder_with_default("dtype", UpscaleNumberType::default())
+                    .nick("Number type")
+                    .blurb("Number type of the arithmetic; int8 is for built-in models without noise, on CPUs with AVX-512 VNNI")
+                    .mutable_ready()
+                    .build(),
                 glib::ParamSpecUInt::builder("threads")
                     .nick("Threads")
                     .blurb("Threads for the model on the CPU (0 = all cores)")
@@ -297,6 +302,7 @@ impl ObjectImpl for FlashUpscale {
                 "preset" => settings.preset = value.get().expect(TYPE),
                 "bypass" => settings.bypass = value.get().expect(TYPE),
                 "device" => settings.device = text().unwrap_or_else(|| DEFAULT_DEVICE.to_owned()),
+                "dtype" => settings.dtype = value.get().expect(TYPE),
                 "threads" => settings.threads = value.get().expect(TYPE),
                 name => unreachable!("no property {name} was installed"),
             }
@@ -324,6 +330,7 @@ impl ObjectImpl for FlashUpscale {
             "preset" => settings.preset.to_value(),
             "bypass" => settings.bypass.to_value(),
             "device" => settings.device.to_value(),
+            "dtype" => settings.dtype.to_value(),
             "threads" => settings.threads.to_value(),
             name => unreachable!("no property {name} was installed"),
         }

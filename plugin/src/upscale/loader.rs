@@ -6,7 +6,7 @@ use std::thread;
 
 use crossbeam::channel::{Receiver, bounded};
 use crossbeam::select;
-use flashvideo::{CancelToken, Enhancer, Runtime};
+use flashvideo::{CancelToken, Enhancer};
 use gst::subclass::prelude::*;
 
 use super::CAT;
@@ -160,7 +160,9 @@ impl FlashUpscale {
             PROGRESS_CODE,
             &format!("Loading model {name}"),
         );
-        let loaded = Runtime::open(request.device, request.threads)
+        let loaded = request
+            .dtype
+            .runtime(request.device, request.threads)
             .and_then(|runtime| Enhancer::load(name, &runtime, &self.progress(cancel.clone())));
         match loaded {
             Ok(model) if !cancel.is_cancelled() => {

@@ -56,6 +56,46 @@ pub enum Preset {
     Quality,
 }
 
+/// Number type of the arithmetic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, glib::Enum)]
+#[enum_type(name = "GstFlashUpscaleNumberType")]
+pub enum UpscaleNumberType {
+    /// What suits the device: f32 on the processor, bf16 on GPUs.
+    #[default]
+    #[enum_value(name = "What suits the device", nick = "auto")]
+    Auto,
+    /// 32-bit floating point.
+    #[enum_value(name = "32-bit floating point", nick = "f32")]
+    F32,
+    /// 16 bits with the range of f32; f32 on processors without instructions for it.
+    #[enum_value(name = "16-bit brain floating point", nick = "bf16")]
+    Bf16,
+    /// 8-bit integers for evaluations at the start of a flow without noise, for compact models with calibrated ranges;
+    /// bf16 or f32 for everything else and on processors without AVX-512 VNNI.
+    #[enum_value(name = "8-bit integers where calibrated", nick = "int8")]
+    Int8,
+}
+
+impl UpscaleNumberType {
+    /// The runtime of this number type on `device`.
+    ///
+    /// # Errors
+    /// As [`flashvideo::Runtime::with_number_type`].
+    pub(crate) fn runtime(
+        self,
+        device: flashvideo::DeviceSpec,
+        threads: usize,
+    ) -> flashvideo::Result<flashvideo::Runtime> {
+        let name = match self {
+            Self::Auto => return flashvideo::Runtime::open(device, threads),
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        };
+        flashvideo::Runtime::with_number_type(device, name, threads)
+    }
+}
+
 glib::wrapper! {
     /// The element `flashupscale`.
     pub struct FlashUpscale(ObjectSubclass<imp::FlashUpscale>)
@@ -66,7 +106,9 @@ glib::wrapper! {
 /// Registers the element. Its rank is none: enlarging is never what autoplugging should do by itself.
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]
-    Preset::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    for api in [Preset::static_type(), UpscaleNumberType::static_type()] {
+        api.mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
 
     gst::Element::register(
         Some(plugin),

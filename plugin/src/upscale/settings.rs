@@ -3,7 +3,7 @@
 
 use flashvideo::{DeviceSpec, EnhanceOptions, Size, Target};
 
-use super::Preset;
+use super::{Preset, UpscaleNumberType};
 
 pub(super) const DEFAULT_SCALE: f64 = 4.0;
 pub(super) const MAX_SCALE: f64 = 16.0;
@@ -33,6 +33,7 @@ pub(super) struct Settings {
     pub preset: Preset,
     pub bypass: bool,
     pub device: String,
+    pub dtype: UpscaleNumberType,
     pub threads: u32,
 }
 
@@ -49,6 +50,7 @@ impl Default for Settings {
             preset: Preset::default(),
             bypass: false,
             device: DEFAULT_DEVICE.to_owned(),
+            dtype: UpscaleNumberType::default(),
             threads: 0,
         }
     }
@@ -59,6 +61,7 @@ impl Default for Settings {
 pub(super) struct ModelRequest {
     pub model: String,
     pub device: DeviceSpec,
+    pub dtype: UpscaleNumberType,
     pub threads: usize,
 }
 
@@ -111,6 +114,7 @@ impl Settings {
         Ok(ModelRequest {
             model: self.model().to_owned(),
             device: self.device.parse()?,
+            dtype: self.dtype,
             threads: self.threads as usize,
         })
     }

@@ -63,6 +63,7 @@ fn properties_say_what_they_are_and_when_they_change() {
         ("preset", true),
         ("bypass", false),
         ("device", true),
+        ("dtype", true),
         ("threads", true),
     ];
     for (name, only_ready) in names {

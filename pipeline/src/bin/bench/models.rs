@@ -24,26 +24,32 @@ const SMALL: Size = Size {
     height: 270,
 };
 
+/// The fastest of the floating point types by name.
+fn fastest_name() -> &'static str {
+    match fastest() {
+        DType::BF16 => "bf16",
+        _ => "f32",
+    }
+}
+
 /// The enhancer of live video, planes in and planes out.
 pub fn live() -> Vec<Case> {
     let case = |name, dtype| Case {
         name,
         parts: vec![enhance("builtin:live", 1, dtype)],
     };
-    let mut cases = vec![case("live_1080p_f32_fps", DType::F32)];
-    if fastest() == DType::BF16 {
-        cases.insert(0, case("live_1080p_fps", DType::BF16));
-    } else {
-        cases.insert(0, case("live_1080p_fps", DType::F32));
-    }
-    cases
+    vec![
+        case("live_1080p_fps", fastest_name()),
+        case("live_1080p_f32_fps", "f32"),
+        case("live_1080p_int8_fps", "int8"),
+    ]
 }
 
 /// The built-in models whole.
 pub fn whole() -> Vec<Case> {
-    let quality = |name, steps| Case {
+    let quality = |name, steps, dtype| Case {
         name,
-        parts: vec![enhance("builtin", steps, fastest())],
+        parts: vec![enhance("builtin", steps, dtype)],
     };
     vec![
         Case {
@@ -53,12 +59,13 @@ pub fn whole() -> Vec<Case> {
                 ..part(Clip::new, &[], None, 5)
             }],
         },
-        quality("enhance_quality_fps", 1),
-        quality("enhance_quality_4_evaluations_fps", 4),
+        quality("enhance_quality_fps", 1, fastest_name()),
+        quality("enhance_quality_4_evaluations_fps", 4, fastest_name()),
+        quality("enhance_quality_int8_fps", 1, "int8"),
     ]
 }
 
-fn enhance(model: &'static str, steps: usize, dtype: DType) -> Part {
+fn enhance(model: &'static str, steps: usize, dtype: &'static str) -> Part {
     let ours = move || Stream::new(model, steps, dtype);
     Part {
         value: |ms| 1e3 / ms,
@@ -72,8 +79,9 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(model: &str, steps: usize, dtype: DType) -> Result<Self> {
-        let runtime = Runtime::new(DeviceSpec::Cpu, dtype, rayon::current_num_threads())?;
+    fn new(model: &str, steps: usize, dtype: &str) -> Result<Self> {
+        let threads = rayon::current_num_threads();
+        let runtime = Runtime::with_number_type(DeviceSpec::Cpu, dtype, threads)?;
         let enhancer = Enhancer::load(model, &runtime, &Progress::none())?;
         let format = FrameFormat::i420();
         let options = EnhanceOptions {

@@ -11,6 +11,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+pub mod int8;
 mod pack;
 mod plane;
 mod scalar;
@@ -21,7 +22,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub use self::plane::{Activation, Plane};
+pub use self::plane::{Activation, Cell, Plane};
 use crate::error::Result;
 use crate::kernels::aligned::AlignedVec;
 use crate::kernels::cpu::CpuLevel;
@@ -99,7 +100,7 @@ impl<T: Activation> Conv3x3<T> {
             inputs: padded,
             outputs,
             block,
-            weights: pack::pack(weight, outputs, inputs, padded, block, group),
+            weights: pack::pack(weight, outputs, inputs, padded, block, group, T::from_f32),
             bias: bias.iter().copied().collect(),
         }
     }
@@ -152,15 +153,13 @@ impl<T: Activation> Conv3x3<T> {
     ) -> Result<()> {
         assert!(from.channels() == self.inputs && to.channels() == self.outputs);
         assert!(from.width() == to.width() && rows.end <= from.rows() && rows.end <= to.rows());
-        let (stride, first) = (to.stride(), rows.start);
-        to.rows_mut(rows)
-            .par_chunks_exact_mut(stride)
+        let first = rows.start;
+        to.par_rows_mut(rows)
             .with_max_len(TASK_ROWS)
             .enumerate()
             .for_each(|(index, out)| {
                 if !cancel.is_cancelled() {
-                    let inside = &mut out[self.outputs..stride - self.outputs];
-                    self.row(from, first + index, sink(inside.as_mut_ptr()));
+                    self.row(from, first + index, sink(out.as_mut_ptr()));
                 }
             });
         cancel.check()

@@ -1,6 +1,5 @@
 //! Weights in the order in which the kernels read them.
 
-use super::plane::Activation;
 use super::{CpuLevel, LANES};
 use crate::kernels::aligned::AlignedVec;
 
@@ -20,13 +19,14 @@ pub(super) fn block(level: CpuLevel, outputs: usize) -> usize {
 ///
 /// The input index runs over row, column and channel of the window, as the pixels lie in memory. `padded` is the
 /// number of input channels in memory; those beyond `inputs` get zero weights.
-pub(super) fn pack<T: Activation>(
+pub(super) fn pack<T: Copy + Default>(
     weight: &[f32],
     outputs: usize,
     inputs: usize,
     padded: usize,
     block: usize,
     group: usize,
+    convert: impl Fn(f32) -> T,
 ) -> AlignedVec<T> {
     let taps = 9 * padded;
     let mut packed = AlignedVec::zeroed(outputs * taps);
@@ -38,7 +38,7 @@ pub(super) fn pack<T: Activation>(
                 let index = (output / block) * taps * block
                     + (k / group) * block * group
                     + (output % block) * group;
-                packed[index + k % group] = T::from_f32(value);
+                packed[index + k % group] = convert(value);
             }
         }
     }
@@ -67,7 +67,7 @@ mod tests {
         let (outputs, inputs, padded) = (32, 3, 4);
         let weight: Vec<f32> = (1..=outputs * inputs * 9).map(|v| v as f32).collect();
         for group in [1, 2] {
-            let packed = pack::<f32>(&weight, outputs, inputs, padded, 16, group);
+            let packed = pack(&weight, outputs, inputs, padded, 16, group, |v| v);
             let mut seen: Vec<f32> = packed.iter().copied().filter(|v| *v != 0.0).collect();
             seen.sort_by(f32::total_cmp);
             assert_eq!(seen, weight);

@@ -3,13 +3,22 @@
 use std::ops::Range;
 
 use half::bf16;
+use rayon::prelude::*;
 
 use super::scalar;
 use super::{Conv3x3, CpuLevel, RawRow};
 use crate::kernels::aligned::AlignedVec;
 
+/// What a [`Plane`] can hold.
+pub trait Cell: Copy + Default + Send + Sync + std::fmt::Debug + 'static {}
+
+impl Cell for f32 {}
+impl Cell for bf16 {}
+/// A code of the convolutions in [`int8`](super::int8).
+impl Cell for u8 {}
+
 /// Number type of activations and weights.
-pub trait Activation: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
+pub trait Activation: Cell {
     /// Input channels that the dot product takes at once.
     const GROUP: usize;
 
@@ -101,7 +110,8 @@ impl Activation for bf16 {
 /// `rows` x `width` pixels of `channels` values (channels innermost) inside a border of one zero pixel on each side.
 ///
 /// The border is what makes the convolution "same": it is zero from the start and never written, except that
-/// [`clear_below`](Self::clear_below) renews it when fewer rows than there are hold a picture.
+/// [`clear_below`](Self::clear_below) renews it when fewer rows than there are hold a picture, and that
+/// [`frame`](Self::frame) gives it other values.
 #[derive(Debug)]
 pub struct Plane<T> {
     data: AlignedVec<T>,
@@ -110,7 +120,7 @@ pub struct Plane<T> {
     channels: usize,
 }
 
-impl<T: Activation> Plane<T> {
+impl<T: Cell> Plane<T> {
     /// A plane of zeros.
     pub fn new(rows: usize, width: usize, channels: usize) -> Self {
         Self {
@@ -157,6 +167,17 @@ impl<T: Activation> Plane<T> {
         &mut self.data[(range.start + 1) * stride..(range.end + 1) * stride]
     }
 
+    /// The rows of `range` one by one, each without its border.
+    pub fn par_rows_mut(
+        &mut self,
+        range: Range<usize>,
+    ) -> impl IndexedParallelIterator<Item = &mut [T]> {
+        let (stride, channels) = (self.stride(), self.channels);
+        self.rows_mut(range)
+            .par_chunks_exact_mut(stride)
+            .map(move |row| &mut row[channels..stride - channels])
+    }
+
     /// One row without its border.
     pub fn row(&self, row: usize) -> &[T] {
         let start = (row + 1) * self.stride() + self.channels;
@@ -167,6 +188,23 @@ impl<T: Activation> Plane<T> {
     pub fn clear_below(&mut self, rows: usize) {
         let stride = self.stride();
         self.data[(rows + 1) * stride..][..stride].fill(T::default());
+    }
+
+    /// Makes every pixel of the border around the first `rows` rows `pixel`.
+    pub fn frame(&mut self, rows: usize, pixel: &[T]) {
+        let (stride, channels) = (self.stride(), self.channels);
+        assert_eq!(pixel.len(), channels);
+        let lines = &mut self.data[..(rows + 2) * stride];
+        for (index, line) in lines.chunks_exact_mut(stride).enumerate() {
+            if index == 0 || index == rows + 1 {
+                for out in line.chunks_exact_mut(channels) {
+                    out.copy_from_slice(pixel);
+                }
+            } else {
+                line[..channels].copy_from_slice(pixel);
+                line[stride - channels..].copy_from_slice(pixel);
+            }
+        }
     }
 }
 
