@@ -44,7 +44,7 @@ impl Source {
 struct Key {
     source: Source,
     device: DeviceSpec,
-    dtype: DType,
+    dtypes: [DType; 2],
     int8: bool,
     kind: TypeId,
 }
@@ -68,7 +68,7 @@ pub fn shared<T: Send + Sync + 'static>(
     let key = Key {
         source,
         device: runtime.spec(),
-        dtype: runtime.dtype(),
+        dtypes: [runtime.dtype(), runtime.compact_dtype()],
         int8: runtime.int8(),
         kind: TypeId::of::<T>(),
     };

@@ -50,11 +50,22 @@ def prepare(clip):
     return torch.from_numpy(np.concatenate(frames, 2)).float().permute(2, 0, 1) / 127.5 - 1
 
 
+def bend(frame, draw, reach):
+    """The frame with its points moved by up to about `reach` pixels, smoothly: shapes as an unsure hand draws them."""
+    rows, columns = frame.shape[:2]
+    coarse = np.random.default_rng(draw.randrange(1 << 30)).normal(0, 0.6 * reach, (2, rows // 18, columns // 18)).astype(np.float32)
+    x, y = (cv2.resize(part, (columns, rows), interpolation=cv2.INTER_CUBIC) for part in coarse)
+    grid_y, grid_x = np.mgrid[:rows, :columns].astype(np.float32)
+    return cv2.remap(frame, grid_x + x, grid_y + y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
 def soften(clip, draw):
-    """What a decoder may do to frames: blur, a little noise, another contrast."""
+    """What a model and its decoder may do to frames: bent shapes, blur, a little noise, another contrast."""
     out = []
     sigma, gain, bias, grain = draw.uniform(0, 2.2), draw.uniform(0.85, 1.12), draw.uniform(-12, 12), draw.uniform(0, 7)
+    reach = draw.uniform(0, 0.018) * clip.shape[2]
     for frame in clip:
+        frame = bend(frame, draw, reach)
         frame = cv2.GaussianBlur(frame, (0, 0), sigma) if sigma > 0.3 else frame
         noise = np.random.default_rng(draw.randrange(1 << 30)).normal(0, grain, frame.shape) if grain > 1 else 0
         out.append(np.clip(frame * gain + bias + noise, 0, 255).astype(np.uint8))

@@ -60,9 +60,9 @@ pub enum Preset {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, glib::Enum)]
 #[enum_type(name = "GstFlashUpscaleNumberType")]
 pub enum UpscaleNumberType {
-    /// What suits the device: f32 on the processor, bf16 on GPUs.
+    /// What suits model and device: bf16 on GPUs and, for compact models, on processors with instructions for it; else f32.
     #[default]
-    #[enum_value(name = "What suits the device", nick = "auto")]
+    #[enum_value(name = "What suits model and device", nick = "auto")]
     Auto,
     /// 32-bit floating point.
     #[enum_value(name = "32-bit floating point", nick = "f32")]
