@@ -60,7 +60,8 @@ pub enum Preset {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, glib::Enum)]
 #[enum_type(name = "GstFlashUpscaleNumberType")]
 pub enum UpscaleNumberType {
-    /// What suits model and device: bf16 on GPUs and, for compact models, on processors with instructions for it; else f32.
+    /// What suits model and device: int8 for `builtin:live` on processors with AVX-512 VNNI, bf16 on GPUs and, for compact
+    /// models, on processors with instructions for it; else f32.
     #[default]
     #[enum_value(name = "What suits model and device", nick = "auto")]
     Auto,

@@ -85,23 +85,28 @@ unsafe fn tile<const P: usize, const N: usize>(
             }
         }
         let at = |p: usize, n: usize| (pixel + p) * conv.outputs + channel + LANES * n;
-        // One plain loop for each sink: unrolled, it leaves the sums in registers; a match inside would spill them.
-        for n in 0..N {
-            let channel = channel + LANES * n;
-            let unit = _mm512_loadu_ps(conv.scale.as_ptr().add(channel));
-            let bias = _mm512_loadu_ps(conv.bias.as_ptr().add(channel));
-            let value = |sum: __m512i| _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), unit, bias);
-            match row.sink {
-                RawSink::Prelu {
-                    out,
-                    coding,
-                    slope,
-                    stream,
-                } => {
-                    let coding = Vectors::load(coding, channel);
+        // The loops below are too long to be unrolled, so that they take sums from memory. This copy is what they take:
+        // the sums themselves stay in registers while they grow.
+        let mut grown = [[_mm512_setzero_si512(); P]; N];
+        for (n, grown) in grown.iter_mut().enumerate() {
+            for (grown, sums) in grown.iter_mut().zip(&sums) {
+                *grown = sums[n];
+            }
+        }
+        match row.sink {
+            RawSink::Prelu {
+                out,
+                coding,
+                slope,
+                stream,
+            } => {
+                for (n, sums) in grown.iter().enumerate() {
+                    let channel = channel + LANES * n;
+                    let (units, coding) =
+                        (Units::load(conv, channel), Codes::load(coding, channel));
                     let slope = _mm512_loadu_ps(slope.add(channel));
-                    for (p, sums) in sums.iter().enumerate() {
-                        let value = value(sums[n]);
+                    for (p, sum) in sums.iter().enumerate() {
+                        let value = units.value(*sum);
                         let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(value, _mm512_setzero_ps());
                         let value = _mm512_mask_mul_ps(value, negative, value, slope);
                         coding.store(out.add(at(p, n)), value);
@@ -110,23 +115,30 @@ unsafe fn tile<const P: usize, const N: usize>(
                         }
                     }
                 }
-                RawSink::Add {
-                    out,
-                    coding,
-                    stream,
-                } => {
-                    let coding = Vectors::load(coding, channel);
-                    for (p, sums) in sums.iter().enumerate() {
+            }
+            RawSink::Add {
+                out,
+                coding,
+                stream,
+            } => {
+                for (n, sums) in grown.iter().enumerate() {
+                    let channel = channel + LANES * n;
+                    let (units, coding) =
+                        (Units::load(conv, channel), Codes::load(coding, channel));
+                    for (p, sum) in sums.iter().enumerate() {
                         let stream = stream.add(at(p, n));
-                        let value = _mm512_add_ps(load(stream), value(sums[n]));
+                        let value = _mm512_add_ps(load(stream), units.value(*sum));
                         coding.store(out.add(at(p, n)), value);
                         store(stream, value);
                     }
                 }
-                RawSink::Step { out, base, scale } => {
-                    let scale = _mm512_set1_ps(scale);
-                    for (p, sums) in sums.iter().enumerate() {
-                        let mut value = _mm512_mul_ps(scale, value(sums[n]));
+            }
+            RawSink::Step { out, base, scale } => {
+                let scale = _mm512_set1_ps(scale);
+                for (n, sums) in grown.iter().enumerate() {
+                    let units = Units::load(conv, channel + LANES * n);
+                    for (p, sum) in sums.iter().enumerate() {
+                        let mut value = _mm512_mul_ps(scale, units.value(*sum));
                         if !base.is_null() {
                             value = _mm512_add_ps(value, _mm512_loadu_ps(base.add(at(p, n))));
                         }
@@ -138,16 +150,46 @@ unsafe fn tile<const P: usize, const N: usize>(
     }
 }
 
+/// What the sums of 16 channels stand for.
+#[derive(Clone, Copy)]
+struct Units {
+    scale: __m512,
+    bias: __m512,
+}
+
+impl Units {
+    /// # Safety
+    /// `conv` must have `channel + 16` outputs, the processor AVX-512F.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load(conv: &Int8Conv3x3, channel: usize) -> Self {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            Self {
+                scale: _mm512_loadu_ps(conv.scale.as_ptr().add(channel)),
+                bias: _mm512_loadu_ps(conv.bias.as_ptr().add(channel)),
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn value(self, sums: __m512i) -> __m512 {
+        _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), self.scale, self.bias)
+    }
+}
+
 /// The coding of 16 channels.
 #[derive(Clone, Copy)]
-struct Vectors {
+struct Codes {
     inverse: __m512,
     zero: __m512,
 }
 
-impl Vectors {
+impl Codes {
     /// # Safety
     /// `coding` must have `channel + 16` channels, the processor AVX-512F.
+    #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn load(coding: RawCoding, channel: usize) -> Self {
         // SAFETY: passed on to the caller.
@@ -163,6 +205,7 @@ impl Vectors {
     ///
     /// # Safety
     /// `to` must be valid for 16 bytes, the processor must have AVX-512F.
+    #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn store(self, to: *mut u8, values: __m512) {
         let values = _mm512_fmadd_ps(values, self.inverse, self.zero);
@@ -179,6 +222,7 @@ impl Vectors {
 ///
 /// # Safety
 /// `from` must be valid for 16 values, the processor must have AVX-512F.
+#[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn load(from: *const bf16) -> __m512 {
     // SAFETY: passed on to the caller.
@@ -190,6 +234,7 @@ unsafe fn load(from: *const bf16) -> __m512 {
 ///
 /// # Safety
 /// `to` must be valid for 16 values, the processor must have AVX-512F.
+#[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn store(to: *mut bf16, values: __m512) {
     let bits = _mm512_castps_si512(values);
