@@ -1,3 +1,5 @@
+mod int8;
+
 use candle_core::Device;
 use safetensors::SafeTensors;
 
@@ -429,14 +431,6 @@ fn samples(frame: &Frame, index: usize) -> (&[u8], Size) {
     (plane, frame.format().plane_size(index, frame.size()))
 }
 
-/// The model in int8 on any processor.
-fn rounded(model: CompactModel) -> CompactModel {
-    CompactModel {
-        int8: Some(model.int8_chain().unwrap()),
-        ..model
-    }
-}
-
 #[cfg(feature = "builtin")]
 fn built_in() -> impl Iterator<Item = (&'static str, CompactModel)> {
     let numbers = [
@@ -448,7 +442,7 @@ fn built_in() -> impl Iterator<Item = (&'static str, CompactModel)> {
     numbers.flat_map(|(dtype, int8)| {
         crate::checkpoint::builtin::ENHANCERS.iter().map(move |b| {
             let model = CompactModel::from_bytes(b.bytes, Path::new(b.name), dtype).unwrap();
-            (b.name, if int8 { rounded(model) } else { model })
+            (b.name, if int8 { int8::rounded(model) } else { model })
         })
     })
 }
@@ -514,130 +508,5 @@ fn built_in_models_keep_a_gradient_up_to_the_border() {
                 }
             }
         }
-    }
-}
-
-/// A small random model whose channels are taken to lie from -2 to 2.
-fn random_with_ranges(residual: bool, frames: usize) -> CompactModel {
-    let config = small(residual, frames);
-    let mut tensors = random_tensors(&config, 21);
-    let shape = vec![config.layers + 1, 2, config.channels];
-    let values = [-2.0, 2.0].map(|v| vec![v; config.channels]).concat();
-    tensors.push(("ranges".into(), shape, values.repeat(config.layers + 1)));
-    let level = CpuLevel::detected().min(CpuLevel::Avx512);
-    rounded(parse(&write(&tensors, metadata(&config)), level))
-}
-
-#[test]
-fn int8_bands_and_strips_equal_the_whole() {
-    for residual in [false, true] {
-        let model = random_with_ranges(residual, 3);
-        let size = Size::new(9, 37);
-        let luma = |frame: usize| LumaPlane {
-            size,
-            data: (0..size.pixels())
-                .map(|i| ((i * 7919 + frame * 31) % 211) as f32 / 105.0 - 1.0)
-                .collect(),
-        };
-        let window: Vec<_> = (0..3).map(|frame| Arc::new(luma(frame))).collect();
-        let x =
-            Tensor::from_vec(model.reference(&window[1]), (1, 37, 9, 16), &Device::Cpu).unwrap();
-        let run = |band_rows| {
-            let condition = Condition {
-                windows: vec![window.clone()],
-                sigma: 0.0,
-                band_rows,
-            };
-            let at = FlowTime {
-                t: 0.0,
-                dt: 1.0,
-                index: 0,
-            };
-            let none = Progress::none();
-            let x = model.advance(x.clone(), at, &condition, &none).unwrap();
-            x.flatten_all().unwrap().to_vec1::<f32>().unwrap()
-        };
-        let whole = run(37);
-        assert!(whole.iter().all(|v| v.is_finite()));
-        // Bands after a whole picture meet used buffers of another size.
-        for band in [1, 13, 16, 36, 37] {
-            assert_eq!(run(band), whole, "{band} rows");
-        }
-    }
-}
-
-#[test]
-fn int8_is_for_the_start_of_a_flow_without_noise() {
-    let model = random_with_ranges(true, 1);
-    let float = random(true, 1);
-    let size = Size::new(8, 6);
-    let luma = Arc::new(LumaPlane {
-        size,
-        data: (0..48).map(|i| (i * 37 % 48) as f32 / 48.0).collect(),
-    });
-    let x = Tensor::from_vec(model.reference(&luma), (1, 6, 8, 16), &Device::Cpu).unwrap();
-    for (t, sigma, same) in [(0.0, 0.0, false), (0.25, 0.0, true), (0.0, 0.1, true)] {
-        let velocity = |model: &CompactModel| {
-            let condition = Condition {
-                windows: vec![vec![luma.clone()]],
-                sigma,
-                band_rows: 6,
-            };
-            let at = FlowTime {
-                t,
-                dt: 0.5,
-                index: 0,
-            };
-            let v = model
-                .velocity(&x, at, &condition, &Progress::none())
-                .unwrap();
-            v.flatten_all().unwrap().to_vec1::<f32>().unwrap()
-        };
-        let (int8, f32) = (velocity(&model), velocity(&float));
-        assert_eq!(int8 == f32, same, "t {t}, sigma {sigma}");
-        for (int8, f32) in int8.iter().zip(&f32) {
-            assert!((int8 - f32).abs() < 0.1, "{int8} {f32}");
-        }
-    }
-}
-
-#[test]
-fn int8_without_ranges_is_refused() {
-    let error = random(false, 1).in_int8().unwrap_err().to_string();
-    assert!(error.contains("no calibrated ranges"), "{error}");
-    let config = small(false, 1);
-    let mut tensors = random_tensors(&config, 3);
-    tensors.push(("ranges".into(), vec![1, 2, 16], vec![0.0; 32]));
-    let bytes = write(&tensors, metadata(&config));
-    let error = Weights::parse(&bytes, Path::new("model")).unwrap_err();
-    let want = "ranges is [1, 2, 16], expected [3, 2, 16]";
-    assert!(error.to_string().contains(want), "{error}");
-}
-
-/// 96x64 pixels of luma of a frame of examples/media/towers.mp4.
-#[cfg(feature = "builtin")]
-const TOWERS: &[u8] = include_bytes!("../../tests/data/towers-96x64.gray");
-
-#[cfg(feature = "builtin")]
-#[test]
-fn built_in_models_in_int8_stay_near_f32() {
-    let size = Size::new(96, 64);
-    let frame = Frame::new(
-        FrameFormat::gray(),
-        size,
-        vec![Samples::U8(TOWERS.to_vec())],
-    )
-    .unwrap();
-    for b in crate::checkpoint::builtin::ENHANCERS {
-        let model = || CompactModel::from_bytes(b.bytes, Path::new(b.name), DType::F32).unwrap();
-        let target = Size::new(384, 256);
-        let [f32, int8] =
-            [model(), rounded(model())].map(|m| enlarged(&m, &frame, target, 1, 0.0, 1));
-        let ((f32, _), (int8, _)) = (samples(&f32, 0), samples(&int8, 0));
-        let differences = f32.iter().zip(int8).map(|(a, b)| f64::from(a.abs_diff(*b)));
-        let largest = differences.clone().fold(0.0, f64::max);
-        let rms = (differences.map(|d| d * d).sum::<f64>() / f32.len() as f64).sqrt();
-        assert!(rms < 1.0 && largest <= 8.0, "{}: {rms}, {largest}", b.name);
-        assert!(rms > 0.0, "{} was not in int8", b.name);
     }
 }
