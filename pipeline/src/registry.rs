@@ -44,7 +44,7 @@ impl Source {
 struct Key {
     source: Source,
     device: DeviceSpec,
-    dtypes: [DType; 2],
+    dtype: DType,
     int8: bool,
     kind: TypeId,
 }
@@ -68,7 +68,7 @@ pub fn shared<T: Send + Sync + 'static>(
     let key = Key {
         source,
         device: runtime.spec(),
-        dtypes: [runtime.dtype(), runtime.compact_dtype()],
+        dtype: runtime.dtype(),
         int8: runtime.int8(),
         kind: TypeId::of::<T>(),
     };
@@ -117,6 +117,18 @@ mod tests {
         drop((first, second, third));
         shared(name, &runtime, load).unwrap();
         assert_eq!(loads.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn a_number_type_by_name_and_by_default_is_one() {
+        let default = Runtime::open(DeviceSpec::Cpu, 1).unwrap();
+        let named = Runtime::with_number_type(DeviceSpec::Cpu, "f32", 1).unwrap();
+        let name = Source::Builtin("by name and by default");
+        let first = shared(name.clone(), &default, || Ok(1u8)).unwrap();
+        assert!(Arc::ptr_eq(
+            &first,
+            &shared(name, &named, || Ok(2u8)).unwrap()
+        ));
     }
 
     #[test]

@@ -177,9 +177,13 @@ impl Runtime {
         self.dtype
     }
 
-    /// Number type of the compact models' activations.
-    pub fn compact_dtype(&self) -> DType {
-        self.compact
+    /// The same runtime in the number type of compact models.
+    #[must_use]
+    pub fn for_compact(&self) -> Self {
+        Self {
+            dtype: self.compact,
+            ..self.clone()
+        }
     }
 
     /// Whether compact models are to compute in int8 where they are calibrated for it.
@@ -227,11 +231,11 @@ mod tests {
     fn compact_models_use_the_fastest_number_type_unless_another_is_named() {
         let open = Runtime::open(DeviceSpec::Cpu, 1).unwrap();
         assert_eq!(
-            (open.dtype(), open.compact_dtype()),
+            (open.dtype(), open.for_compact().dtype()),
             (DType::F32, best_dtype())
         );
         let named = Runtime::with_number_type(DeviceSpec::Cpu, "f32", 1).unwrap();
-        assert_eq!(named.compact_dtype(), DType::F32);
+        assert_eq!(named.for_compact().dtype(), DType::F32);
     }
 
     #[test]

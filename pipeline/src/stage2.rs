@@ -136,7 +136,7 @@ impl Enhancer {
             }
             Grade::Released(load_released(model, runtime, progress)?)
         } else {
-            Grade::Compact(load_compact(model, runtime)?)
+            Grade::Compact(load_compact(model, &runtime.for_compact())?)
         };
         progress.emit(Event::Finished { step: LOAD });
         Ok(Arc::new(Self {
@@ -320,7 +320,7 @@ fn load_compact(model: &str, runtime: &Runtime) -> Result<Arc<CompactModel>> {
         on_cpu()?;
         return registry::shared(Source::Builtin(builtin.name), runtime, || {
             let name = Path::new(builtin.name);
-            let model = CompactModel::from_bytes(builtin.bytes, name, runtime.compact_dtype())?;
+            let model = CompactModel::from_bytes(builtin.bytes, name, runtime.dtype())?;
             in_number_type(model, runtime)
         });
     }
@@ -339,7 +339,7 @@ fn load_compact(model: &str, runtime: &Runtime) -> Result<Arc<CompactModel>> {
     }
     on_cpu()?;
     registry::shared(Source::path(path)?, runtime, || {
-        in_number_type(CompactModel::open(path, runtime.compact_dtype())?, runtime)
+        in_number_type(CompactModel::open(path, runtime.dtype())?, runtime)
     })
 }
 
