@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::Pool;
 use super::weights::{Config, Conv, EMBED, Net};
 use crate::clip::Size;
 use crate::error::Result;
@@ -52,10 +53,6 @@ impl<T: Activation> Scratch<T> {
             second: Plane::new(rows, width, channels),
         }
     }
-
-    fn fits(&self, rows: usize, width: usize) -> bool {
-        self.input.rows() == rows && self.input.width() == width
-    }
 }
 
 /// A part of the picture that goes through all layers at once.
@@ -100,6 +97,23 @@ pub(super) fn bands(
         }
     });
     (band, bands)
+}
+
+/// Calls `work` with each band and its parts of `base` and `out`, `[h, width, 16]`.
+///
+/// # Errors
+/// The first of `work`.
+pub(super) fn each_band(
+    mut bands: impl Iterator<Item = Band>,
+    width: usize,
+    base: Option<&[f32]>,
+    out: &mut [f32],
+    mut work: impl FnMut(&Band, Option<&[f32]>, &mut [f32]) -> Result<()>,
+) -> Result<()> {
+    bands.try_for_each(|band| {
+        let part = band.rows.start * width * LATENT..band.rows.end * width * LATENT;
+        work(&band, base.map(|base| &base[part.clone()]), &mut out[part])
+    })
 }
 
 /// Rows that a band of the picture holds in memory, given what it may cost: all of them, or some and the halo.
@@ -148,27 +162,21 @@ impl<T: Activation> Chain<T> {
         scale: f32,
         out: &mut [f32],
         band: usize,
-        scratch: &mut Option<Scratch<T>>,
+        pool: &Pool<Scratch<T>>,
         cancel: &CancelToken,
     ) -> Result<()> {
-        let Size { width, height } = input.size;
-        let (band, bands) = bands(height, self.body.len() + 2, band);
+        let width = input.size.width;
+        let (rows, bands) = bands(input.size.height, self.body.len() + 2, band);
         let inputs = Conv3x3::<T>::padded_inputs(LATENT + input.frames.len());
-        if !scratch
-            .as_ref()
-            .is_some_and(|scratch| scratch.fits(band, width))
-        {
-            // Free the old buffers before taking new ones.
-            *scratch = None;
-        }
-        let scratch =
-            scratch.get_or_insert_with(|| Scratch::new(band, width, inputs, self.channels));
-        for band in bands {
-            let part = band.rows.start * width * LATENT..band.rows.end * width * LATENT;
-            let base = base.map(|base| &base[part.clone()]);
-            self.band(input, &band, base, scale, &mut out[part], scratch, cancel)?;
-        }
-        Ok(())
+        pool.lend(
+            |scratch| scratch.input.rows() == rows && scratch.input.width() == width,
+            || Scratch::new(rows, width, inputs, self.channels),
+            |scratch| {
+                each_band(bands, width, base, out, |band, base, out| {
+                    self.band(input, band, base, scale, out, scratch, cancel)
+                })
+            },
+        )
     }
 
     /// One band of the result.
@@ -348,7 +356,7 @@ mod tests {
             frames: &vec![&luma[..]; frames],
         };
         let mut out = vec![f32::NAN; latent.len()];
-        let mut scratch = None;
+        let pool = Pool::new();
         // Twice: the second run meets used buffers.
         for _ in 0..2 {
             chain
@@ -358,7 +366,7 @@ mod tests {
                     0.5,
                     &mut out,
                     band,
-                    &mut scratch,
+                    &pool,
                     &CancelToken::new(),
                 )
                 .unwrap();

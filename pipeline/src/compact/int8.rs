@@ -6,7 +6,7 @@
 use half::bf16;
 
 use super::Pool;
-use super::chain::{Band, Input, bands, fill, folded};
+use super::chain::{Band, Input, bands, each_band, fill, folded};
 use super::weights::{Config, Conv, Net};
 use crate::error::Result;
 use crate::kernels::conv3x3::Plane;
@@ -111,20 +111,16 @@ impl Int8Chain {
         cancel: &CancelToken,
     ) -> Result<()> {
         let width = input.size.width;
-        let (rows, mut bands) = bands(input.size.height, self.body.len() + 2, band);
-        self.scratch.lend(|scratch| {
-            let fits = |s: &Scratch| s.input.rows() == rows && s.input.width() == width;
-            if !scratch.as_ref().is_some_and(fits) {
-                // Free the old buffers before taking new ones.
-                *scratch = None;
-            }
-            let scratch = scratch.get_or_insert_with(|| self.new_scratch(rows, width));
-            bands.try_for_each(|band| {
-                let part = band.rows.start * width * LATENT..band.rows.end * width * LATENT;
-                let base = base.map(|base| &base[part.clone()]);
-                self.band(input, &band, base, scale, &mut out[part], scratch, cancel)
-            })
-        })
+        let (rows, bands) = bands(input.size.height, self.body.len() + 2, band);
+        self.scratch.lend(
+            |scratch| scratch.input.rows() == rows && scratch.input.width() == width,
+            || self.new_scratch(rows, width),
+            |scratch| {
+                each_band(bands, width, base, out, |band, base, out| {
+                    self.band(input, band, base, scale, out, scratch, cancel)
+                })
+            },
+        )
     }
 
     fn new_scratch(&self, rows: usize, width: usize) -> Scratch {

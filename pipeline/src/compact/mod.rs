@@ -96,14 +96,21 @@ impl<S> Pool<S> {
         Self(Mutex::new(Vec::new()))
     }
 
-    /// Lends kept buffers to `work`, or none, and keeps what it leaves.
-    fn lend<R>(&self, work: impl FnOnce(&mut Option<S>) -> R) -> R {
+    /// Lends kept buffers if they fit, else new ones, to `work`, and keeps them.
+    fn lend<R>(
+        &self,
+        fits: impl FnOnce(&S) -> bool,
+        new: impl FnOnce() -> S,
+        work: impl FnOnce(&mut S) -> R,
+    ) -> R {
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut scratch = lock().pop();
+        let kept = lock().pop();
+        // Buffers that do not fit are freed here, before new ones are taken.
+        let mut scratch = kept.filter(fits).unwrap_or_else(new);
         let result = work(&mut scratch);
         let mut kept = lock();
         if kept.len() < KEPT_SCRATCH {
-            kept.extend(scratch);
+            kept.push(scratch);
         }
         result
     }
@@ -363,8 +370,7 @@ impl<T: Activation> Cache<T> {
         let chain = self.chain(model, at.t, condition.sigma);
         let base = step.keep.then_some(input.latent);
         let band = condition.band_rows;
-        self.scratch
-            .lend(|scratch| chain.run(input, base, step.scale, out, band, scratch, cancel))
+        chain.run(input, base, step.scale, out, band, &self.scratch, cancel)
     }
 }
 

@@ -144,9 +144,10 @@ fn as_bf16(bits: __m512i) -> __m512bh {
 /// 16 values widened to f32.
 ///
 /// # Safety
-/// `from` must be valid for 16 values.
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn load(from: *const bf16) -> __m512 {
+/// `from` must be valid for 16 values, the processor must have AVX-512F.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn load(from: *const bf16) -> __m512 {
     // SAFETY: passed on to the caller.
     let bits = unsafe { _mm256_loadu_si256(from.cast()) };
     _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))

@@ -149,20 +149,13 @@ impl<T: Activation> Conv3x3<T> {
         to: &mut Plane<T>,
         rows: Range<usize>,
         cancel: &CancelToken,
-        sink: impl Fn(*mut T) -> RawSink<T> + Sync,
+        sink: impl Fn(*mut T) -> RawSink<T> + Send + Sync,
     ) -> Result<()> {
-        assert!(from.channels() == self.inputs && to.channels() == self.outputs);
-        assert!(from.width() == to.width() && rows.end <= from.rows() && rows.end <= to.rows());
+        assert_fit(from, to, [self.inputs, self.outputs], &rows);
         let first = rows.start;
-        to.par_rows_mut(rows)
-            .with_max_len(TASK_ROWS)
-            .enumerate()
-            .for_each(|(index, out)| {
-                if !cancel.is_cancelled() {
-                    self.row(from, first + index, sink(out.as_mut_ptr()));
-                }
-            });
-        cancel.check()
+        each_row(to.par_rows_mut(rows), cancel, |index, out| {
+            self.row(from, first + index, sink(out.as_mut_ptr()));
+        })
     }
 
     /// `out` = `base` + `scale` * conv(`from`) over `rows`, in f32, `[rows, width, outputs]` without border.
@@ -180,23 +173,10 @@ impl<T: Activation> Conv3x3<T> {
         out: &mut [f32],
         cancel: &CancelToken,
     ) -> Result<()> {
-        let length = from.width() * self.outputs;
-        assert!(from.channels() == self.inputs && rows.end <= from.rows());
-        assert_eq!(out.len(), rows.len() * length);
-        assert!(base.is_none_or(|base| base.len() == out.len()));
-        out.par_chunks_exact_mut(length)
-            .with_max_len(TASK_ROWS)
-            .enumerate()
-            .for_each(|(index, out)| {
-                if !cancel.is_cancelled() {
-                    let base = base.map_or(std::ptr::null(), |base| {
-                        base[index * length..][..length].as_ptr()
-                    });
-                    let out = out.as_mut_ptr();
-                    self.row(from, rows.start + index, RawSink::Step { out, base, scale });
-                }
-            });
-        cancel.check()
+        let channels = [self.inputs, self.outputs];
+        each_step(from, channels, rows, base, out, cancel, |row, base, out| {
+            self.row(from, row, RawSink::Step { out, base, scale });
+        })
     }
 
     fn row(&self, from: &Plane<T>, row: usize, sink: RawSink<T>) {
@@ -210,4 +190,57 @@ impl<T: Activation> Conv3x3<T> {
         // other task writes; `new` took no level that the processor lacks.
         unsafe { T::run_row(self, &raw) }
     }
+}
+
+/// # Panics
+/// When a convolution of `channels` (in, out) cannot make `rows` of `to` of `from`.
+fn assert_fit<A: Cell, B: Cell>(
+    from: &Plane<A>,
+    to: &Plane<B>,
+    channels: [usize; 2],
+    rows: &Range<usize>,
+) {
+    assert_eq!([from.channels(), to.channels()], channels);
+    assert!(from.width() == to.width() && rows.end <= from.rows() && rows.end <= to.rows());
+}
+
+/// Calls `work` with the number of each of `rows` and the row, on all threads; looks at the token before each.
+fn each_row<R: Send>(
+    rows: impl IndexedParallelIterator<Item = R>,
+    cancel: &CancelToken,
+    work: impl Fn(usize, R) + Send + Sync,
+) -> Result<()> {
+    rows.with_max_len(TASK_ROWS)
+        .enumerate()
+        .for_each(|(index, row)| {
+            if !cancel.is_cancelled() {
+                work(index, row);
+            }
+        });
+    cancel.check()
+}
+
+/// Calls `work` with each of `rows`, where `base` has it (null without one) and where it goes in `out`.
+///
+/// # Panics
+/// When the sizes do not fit a convolution of `channels` (in, out).
+fn each_step<T: Cell>(
+    from: &Plane<T>,
+    [inputs, outputs]: [usize; 2],
+    rows: Range<usize>,
+    base: Option<&[f32]>,
+    out: &mut [f32],
+    cancel: &CancelToken,
+    work: impl Fn(usize, *const f32, *mut f32) + Send + Sync,
+) -> Result<()> {
+    let length = from.width() * outputs;
+    assert!(from.channels() == inputs && rows.end <= from.rows());
+    assert_eq!(out.len(), rows.len() * length);
+    assert!(base.is_none_or(|base| base.len() == out.len()));
+    each_row(out.par_chunks_exact_mut(length), cancel, |index, out| {
+        let base = base.map_or(std::ptr::null(), |base| {
+            base[index * length..][..length].as_ptr()
+        });
+        work(rows.start + index, base, out.as_mut_ptr());
+    })
 }

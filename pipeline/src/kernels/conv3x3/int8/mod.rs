@@ -16,7 +16,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::{Cell, LANES, Plane, TASK_ROWS, pack};
+use super::{LANES, Plane, assert_fit, each_row, each_step, pack};
 use crate::error::Result;
 use crate::kernels::aligned::AlignedVec;
 use crate::kernels::cpu::CpuLevel;
@@ -275,23 +275,10 @@ impl Int8Conv3x3 {
         out: &mut [f32],
         cancel: &CancelToken,
     ) -> Result<()> {
-        let length = from.width() * self.outputs;
-        assert!(from.channels() == self.inputs && rows.end <= from.rows());
-        assert_eq!(out.len(), rows.len() * length);
-        assert!(base.is_none_or(|base| base.len() == out.len()));
-        out.par_chunks_exact_mut(length)
-            .with_max_len(TASK_ROWS)
-            .enumerate()
-            .for_each(|(index, out)| {
-                if !cancel.is_cancelled() {
-                    let base = base.map_or(std::ptr::null(), |base| {
-                        base[index * length..][..length].as_ptr()
-                    });
-                    let out = out.as_mut_ptr();
-                    self.row(from, rows.start + index, RawSink::Step { out, base, scale });
-                }
-            });
-        cancel.check()
+        let channels = [self.inputs, self.outputs];
+        each_step(from, channels, rows, base, out, cancel, |row, base, out| {
+            self.row(from, row, RawSink::Step { out, base, scale });
+        })
     }
 
     fn each_row(
@@ -300,19 +287,13 @@ impl Int8Conv3x3 {
         to: &mut Plane<u8>,
         rows: Range<usize>,
         cancel: &CancelToken,
-        sink: impl Fn(*mut u8) -> RawSink + Sync,
+        sink: impl Fn(*mut u8) -> RawSink + Sync + Send,
     ) -> Result<()> {
-        self.check(from, to, &rows);
+        assert_fit(from, to, [self.inputs, self.outputs], &rows);
         let first = rows.start;
-        to.par_rows_mut(rows)
-            .with_max_len(TASK_ROWS)
-            .enumerate()
-            .for_each(|(index, out)| {
-                if !cancel.is_cancelled() {
-                    self.row(from, first + index, sink(out.as_mut_ptr()));
-                }
-            });
-        cancel.check()
+        each_row(to.par_rows_mut(rows), cancel, |index, out| {
+            self.row(from, first + index, sink(out.as_mut_ptr()));
+        })
     }
 
     fn each_row_twice(
@@ -322,29 +303,17 @@ impl Int8Conv3x3 {
         stream: &mut Plane<bf16>,
         rows: Range<usize>,
         cancel: &CancelToken,
-        sink: impl Fn(*mut u8, *mut bf16) -> RawSink + Sync,
+        sink: impl Fn(*mut u8, *mut bf16) -> RawSink + Sync + Send,
     ) -> Result<()> {
-        self.check(from, to, &rows);
-        self.check(from, stream, &rows);
+        let channels = [self.inputs, self.outputs];
+        assert_fit(from, to, channels, &rows);
+        assert_fit(from, stream, channels, &rows);
         let first = rows.start;
-        to.par_rows_mut(rows.clone())
-            .zip(stream.par_rows_mut(rows))
-            .with_max_len(TASK_ROWS)
-            .enumerate()
-            .for_each(|(index, (out, stream))| {
-                if !cancel.is_cancelled() {
-                    let sink = sink(out.as_mut_ptr(), stream.as_mut_ptr());
-                    self.row(from, first + index, sink);
-                }
-            });
-        cancel.check()
-    }
-
-    /// # Panics
-    /// When the planes do not fit this convolution or do not have these rows.
-    fn check<T: Cell>(&self, from: &Plane<u8>, to: &Plane<T>, rows: &Range<usize>) {
-        assert!(from.channels() == self.inputs && to.channels() == self.outputs);
-        assert!(from.width() == to.width() && rows.end <= from.rows() && rows.end <= to.rows());
+        let pairs = to.par_rows_mut(rows.clone()).zip(stream.par_rows_mut(rows));
+        each_row(pairs, cancel, |index, (out, stream)| {
+            let sink = sink(out.as_mut_ptr(), stream.as_mut_ptr());
+            self.row(from, first + index, sink);
+        })
     }
 
     fn row(&self, from: &Plane<u8>, row: usize, sink: RawSink) {

@@ -1,6 +1,7 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::super::Cell;
 use super::*;
 
 /// A layer and a picture in codes.

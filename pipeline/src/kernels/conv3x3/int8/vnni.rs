@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
+use super::super::bf16::load;
 use super::{GROUP, Int8Conv3x3, LANES, LARGEST, RawCoding, RawRow, RawSink};
 
 /// One row.
@@ -216,18 +217,6 @@ impl Codes {
         // SAFETY: passed on to the caller.
         unsafe { _mm_storeu_si128(to.cast(), codes) }
     }
-}
-
-/// 16 bf16 values as f32.
-///
-/// # Safety
-/// `from` must be valid for 16 values, the processor must have AVX-512F.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn load(from: *const bf16) -> __m512 {
-    // SAFETY: passed on to the caller.
-    let bits = unsafe { _mm256_loadu_si256(from.cast()) };
-    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
 }
 
 /// 16 values rounded as [`super::round_bf16`] does; not every processor with VNNI has an instruction for it.
