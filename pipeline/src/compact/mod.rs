@@ -28,7 +28,6 @@ use self::weights::Weights;
 use crate::clip::{Frame, Size};
 use crate::error::{Error, Result};
 use crate::kernels::conv3x3::Activation;
-use crate::kernels::conv3x3::int8::has_vnni;
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::reference::reference_latent;
 use crate::kernels::s2d::{FACTOR, LATENT};
@@ -170,7 +169,7 @@ impl CompactModel {
     /// # Errors
     /// [`Error::Invalid`] when the model's file has no calibrated ranges, on any processor.
     pub fn in_int8(self) -> Result<Self> {
-        let fast = has_vnni(self.level);
+        let fast = self.level.has_vnni();
         let chain = self.int8_chain()?;
         Ok(Self {
             int8: fast.then_some(chain),

@@ -73,6 +73,16 @@ impl CpuLevel {
         Ok(level)
     }
 
+    /// Whether kernels at or below this level may use int8 dot products: AVX-512 VNNI, which many processors with AVX-512
+    /// have.
+    pub fn has_vnni(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self.min(Self::detected()) >= Self::Avx512 {
+            return is_x86_feature_detected!("avx512vnni");
+        }
+        false
+    }
+
     /// The level for kernels of `dtype`: bf16 dot products only where bf16 was asked for.
     pub fn for_dtype(self, dtype: DType) -> Self {
         if dtype == DType::BF16 {

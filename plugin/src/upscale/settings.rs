@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Values of the properties, and what the presets stand for.
 
-use flashvideo::kernels::conv3x3::int8;
 use flashvideo::kernels::cpu::CpuLevel;
 use flashvideo::{DeviceSpec, EnhanceOptions, Size, Target};
 
@@ -70,7 +69,7 @@ pub(super) struct ModelRequest {
 
 /// Whether int8 is fast here; a level that is not one is an error when the model is loaded.
 fn has_vnni() -> bool {
-    CpuLevel::selected().is_ok_and(int8::has_vnni)
+    CpuLevel::selected().is_ok_and(CpuLevel::has_vnni)
 }
 
 impl Settings {

@@ -105,12 +105,11 @@ impl Unit for Q8Block {
 fn supported(level: CpuLevel) -> CpuLevel {
     #[cfg(target_arch = "x86_64")]
     {
-        let level = level.min(CpuLevel::detected());
-        if level >= CpuLevel::Avx512 && is_x86_feature_detected!("avx512vnni") {
+        if level.has_vnni() {
             return CpuLevel::Avx512;
         }
         // Every processor with AVX2 has F16C, but nothing says that it must.
-        if level >= CpuLevel::Avx2 && is_x86_feature_detected!("f16c") {
+        if level.min(CpuLevel::detected()) >= CpuLevel::Avx2 && is_x86_feature_detected!("f16c") {
             return CpuLevel::Avx2;
         }
     }

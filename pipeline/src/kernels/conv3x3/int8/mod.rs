@@ -140,16 +140,6 @@ enum RawSink {
     },
 }
 
-/// Whether int8 is fast at `level` on this processor: AVX-512 with VNNI. Elsewhere only the reference runs.
-pub fn has_vnni(level: CpuLevel) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if level.min(CpuLevel::detected()) >= CpuLevel::Avx512 {
-        return is_x86_feature_detected!("avx512vnni");
-    }
-    let _ = level;
-    false
-}
-
 impl Int8Conv3x3 {
     /// Input channels in memory for a layer that has `inputs`: a multiple of four, for kernels that take so many.
     pub const fn padded_inputs(inputs: usize) -> usize {
@@ -191,7 +181,7 @@ impl Int8Conv3x3 {
             scale[output] = unit;
             shifted[output] = (f64::from(bias[output]) - share * f64::from(unit)) as f32;
         }
-        let vnni = has_vnni(level);
+        let vnni = level.has_vnni();
         let block = if vnni {
             pack::block(CpuLevel::Avx512, outputs)
         } else {
