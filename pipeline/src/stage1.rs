@@ -88,7 +88,7 @@ pub struct Generator {
 
 impl Generator {
     /// Finds `model`: `builtin`, the path of a model in one safetensors file, or of a folder as for [`open`](Self::open).
-    /// `lora` is the path of adapters and how many times as strong as trained they shall be.
+    /// `lora` is the name of built-in adapters or the path of others, and how many times as strong as trained they shall be.
     ///
     /// Of folders each part is dropped as soon as the next one is needed, unless there is memory for all of them.
     /// Within a process the weights of one model for one device and number type are held once.
@@ -96,9 +96,9 @@ impl Generator {
     /// # Errors
     /// [`Error::ModelNotFound`] when there is no such model, [`Error::Checkpoint`] when a file is damaged or a part is
     /// absent, [`Error::Io`].
-    pub fn find(model: &str, lora: Option<(&Path, f64)>, placement: &Placement) -> Result<Self> {
+    pub fn find(model: &str, lora: Option<(&str, f64)>, placement: &Placement) -> Result<Self> {
         let lora = lora
-            .map(|(path, scale)| Lora::open(path, scale))
+            .map(|(name, scale)| Lora::find(name, scale))
             .transpose()?;
         let path = Path::new(model);
         let mut found = if let Some(builtin) = builtin::generator(model) {

@@ -136,6 +136,27 @@ fn adapters_agree_with_the_trainer() {
     );
 }
 
+/// On white paper even a night is bright.
+#[cfg(feature = "builtin")]
+#[test]
+fn the_built_in_watercolour_paints_on_paper() {
+    let runtime = Runtime::new(DeviceSpec::Cpu, DType::F32, 1).unwrap();
+    let luma = |lora| {
+        let generator = Generator::find("builtin", lora, &Placement::from(runtime.clone())).unwrap();
+        let mut options = generator.defaults();
+        options.prompt = "a red balloon above a meadow at night".to_owned();
+        options.frames = 1;
+        let Samples::U8(luma) = &*bytes(&clip(&generator, &options))[0] else {
+            panic!("not 8 bits");
+        };
+        luma.iter().map(|&code| f64::from(code)).sum::<f64>() / luma.len() as f64
+    };
+    let (plain, painted) = (luma(None), luma(Some(("builtin:watercolour", 1.0))));
+    assert!(painted > plain + 30.0, "{plain} painted {painted}");
+    let error = Generator::find("builtin", Some(("builtin:oil", 1.0)), &Placement::from(runtime));
+    assert!(error.unwrap_err().to_string().contains("builtin:oil"));
+}
+
 #[test]
 fn adapters_for_another_model_are_refused() {
     let tensor = |rows, columns| Tensor::zeros((rows, columns), DType::F32, &Device::Cpu).unwrap();
@@ -189,7 +210,7 @@ fn nano(threads: usize, lora: Option<f64>) -> Generator {
     let runtime = Runtime::new(DeviceSpec::Cpu, DType::F32, threads).unwrap();
     let path = data("nano.safetensors");
     let adapters = data("nano-lora.safetensors");
-    let lora = lora.map(|scale| (adapters.as_path(), scale));
+    let lora = lora.map(|scale| (adapters.to_str().unwrap(), scale));
     Generator::find(path.to_str().unwrap(), lora, &Placement::from(runtime)).unwrap()
 }
 

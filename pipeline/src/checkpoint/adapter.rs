@@ -38,10 +38,21 @@ impl Adapter {
     /// [`Error::Io`], [`Error::Checkpoint`] when the file holds no adapters or others than its note says,
     /// [`Error::Invalid`] for a scale that is no number.
     pub fn open(path: &Path, scale: f64) -> Result<Self> {
+        Self::new(Checkpoint::open(path)?, scale)
+    }
+
+    /// The adapters in `bytes`, which are part of the program.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_static(name: &'static str, bytes: &'static [u8], scale: f64) -> Result<Self> {
+        Self::new(Checkpoint::from_static(name, bytes)?, scale)
+    }
+
+    fn new(mut checkpoint: Checkpoint, scale: f64) -> Result<Self> {
         if !scale.is_finite() {
             return Err(Error::invalid(format!("adapters scaled by {scale}")));
         }
-        let mut checkpoint = Checkpoint::open(path)?;
         let said = match checkpoint.note(NOTE) {
             Some(_) => Some(note::<AdapterNote>(&checkpoint, KIND, "a LoRA adapter")?),
             None => None,
@@ -51,6 +62,7 @@ impl Adapter {
                 checkpoint = checkpoint.under(prefix);
             }
         }
+        let path = checkpoint.path();
         if checkpoint.is_empty() {
             return Err(Error::checkpoint(path, "it holds no tensors"));
         }

@@ -1,6 +1,6 @@
-//! The models that are part of the program.
+//! The models and adapters that are part of the program.
 
-/// A model that is part of the program.
+/// A model, or adapters for one, that is part of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct Builtin {
     /// As users name it.
@@ -32,9 +32,23 @@ pub const GENERATORS: &[Builtin] = &[
     },
 ];
 
+/// The adapters for the built-in Stage I model that are built in; none without the feature `builtin`.
+pub const ADAPTERS: &[Builtin] = &[
+    #[cfg(feature = "builtin")]
+    Builtin {
+        name: "builtin:watercolour",
+        bytes: include_bytes!("../../../models/builtin-watercolour.safetensors"),
+    },
+];
+
 /// The built-in Stage I model of that name.
 pub fn generator(name: &str) -> Option<Builtin> {
     GENERATORS.iter().copied().find(|model| model.name == name)
+}
+
+/// The built-in adapters of that name.
+pub fn adapter(name: &str) -> Option<Builtin> {
+    ADAPTERS.iter().copied().find(|adapter| adapter.name == name)
 }
 
 /// The built-in Stage II model of that name.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
 
+use crate::checkpoint::builtin::{self, Builtin};
 use crate::checkpoint::{Adapter, Checkpoint, GeneratorFile, ModelFolder, Weights};
 use crate::dit::Transformer;
 use crate::error::Result;
@@ -55,11 +56,22 @@ pub(crate) struct Lora {
 }
 
 impl Lora {
-    /// The adapters in the file at `path`, `scale` times as strong as they were trained.
-    pub fn open(path: &Path, scale: f64) -> Result<Self> {
+    /// The built-in adapters called `lora`, or those in the file of that path, `scale` times as strong as they were
+    /// trained.
+    pub fn find(lora: &str, scale: f64) -> Result<Self> {
+        let (adapter, source) = match builtin::adapter(lora) {
+            Some(Builtin { name, bytes }) => (
+                Adapter::from_static(name, bytes, scale)?,
+                Source::Builtin(name),
+            ),
+            None => {
+                let path = Path::new(lora);
+                (Adapter::open(path, scale)?, Source::path(path)?)
+            }
+        };
         Ok(Self {
-            adapter: Adapter::open(path, scale)?,
-            source: Source::path(path)?,
+            adapter,
+            source,
             scale,
         })
     }

@@ -135,7 +135,7 @@ impl ObjectImpl for FlashVideoSrc {
                     .build(),
                 glib::ParamSpecString::builder("lora")
                     .nick("LoRA")
-                    .blurb("Path of adapters for the model (safetensors), for another style or subject")
+                    .blurb("Adapters for the model, for another style or subject: builtin:watercolour, or the path of a safetensors file")
                     .mutable_ready()
                     .build(),
                 glib::ParamSpecDouble::builder("lora-scale")
@@ -243,7 +243,7 @@ impl ObjectImpl for FlashVideoSrc {
             match pspec.name() {
                 "prompt" => settings.prompt = text(),
                 "model" => settings.model = text().unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
-                "lora" => settings.lora = text().map(PathBuf::from),
+                "lora" => settings.lora = text(),
                 "lora-scale" => settings.lora_scale = value.get().expect(TYPE),
                 "seed" => settings.seed = value.get().expect(TYPE),
                 "steps" => settings.steps = value.get().expect(TYPE),
@@ -286,7 +286,7 @@ impl ObjectImpl for FlashVideoSrc {
                 .unwrap_or(DEFAULT_PROMPT)
                 .to_value(),
             "model" => settings.model.to_value(),
-            "lora" => path(&settings.lora),
+            "lora" => settings.lora.to_value(),
             "lora-scale" => settings.lora_scale.to_value(),
             "seed" => settings.seed.to_value(),
             "steps" => settings.steps.to_value(),

@@ -26,7 +26,7 @@ pub(super) struct Settings {
     /// `None`: the model's own.
     pub prompt: Option<String>,
     pub model: String,
-    pub lora: Option<PathBuf>,
+    pub lora: Option<String>,
     pub lora_scale: f64,
     /// Negative: random.
     pub seed: i64,
@@ -70,7 +70,7 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ModelRequest {
     pub model: String,
-    pub lora: Option<(PathBuf, f64)>,
+    pub lora: Option<(String, f64)>,
     pub device: DeviceSpec,
     pub dtype: NumberType,
     pub threads: usize,

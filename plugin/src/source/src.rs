@@ -95,7 +95,7 @@ impl FlashVideoSrc {
         let lora = request
             .lora
             .as_ref()
-            .map(|(path, scale)| (path.as_path(), *scale));
+            .map(|(lora, scale)| (lora.as_str(), *scale));
         let placement = Placement::from(runtime(&request)?);
         let found = Arc::new(Generator::find(&request.model, lora, &placement)?);
         let old = self.model().replace((request, found.clone()));
