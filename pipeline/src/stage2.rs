@@ -237,6 +237,7 @@ impl Enhancer {
                     input: size,
                     output,
                     steps: self.default_steps(),
+                    threads: self.runtime.threads(),
                 };
                 Ok(StripPlan::new(request, COMFORTABLE).bytes())
             }

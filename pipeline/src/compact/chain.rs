@@ -1,29 +1,24 @@
-//! The network at one flow time: folded, packed, and run layer by layer over bands of rows.
+//! The network at one flow time: folded, packed, and run over bands of rows.
 
-use std::ops::Range;
-
-use rayon::prelude::*;
-
-use super::Pool;
+use super::state::State;
 use super::weights::{Config, Conv, EMBED, Net};
 use crate::clip::Size;
-use crate::error::Result;
-use crate::kernels::conv3x3::{Activation, Cell, Conv3x3, Plane};
+use crate::kernels::conv3x3::bands::{Layer, Network, Pixels, PixelsMut};
+use crate::kernels::conv3x3::{Activation, Cell, Conv3x3, Window};
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::s2d::LATENT;
 use crate::kernels::vector::{Work, run};
-use crate::progress::CancelToken;
 
 /// A [`Net`] whose gains and shifts for one (t, sigma) are folded into its kernels.
 #[derive(Debug)]
 pub(super) struct Chain<T> {
+    layers: Vec<Layer<T>>,
     head: Conv3x3<T>,
     head_slope: Vec<f32>,
     body: Vec<Conv3x3<T>>,
     slopes: Vec<Vec<f32>>,
     tail: Conv3x3<T>,
     residual: bool,
-    channels: usize,
 }
 
 /// What the network reads at one evaluation.
@@ -31,105 +26,82 @@ pub(super) struct Chain<T> {
 pub(super) struct Input<'a> {
     /// Size of the grid.
     pub size: Size,
-    /// x_t, `[h, w, 16]`.
-    pub latent: &'a [f32],
+    /// x_t
+    pub state: State<'a>,
     /// Luma of the small frames, each `[h, w]`.
     pub frames: &'a [&'a [f32]],
 }
 
-/// Buffers of one run, kept for the next.
-#[derive(Debug)]
-pub(super) struct Scratch<T> {
-    input: Plane<T>,
-    first: Plane<T>,
-    second: Plane<T>,
+/// Where the result of an evaluation goes: x * `keep` + `scale` * v.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    /// Whether the velocity is added to x.
+    pub keep: bool,
+    /// Factor of the velocity.
+    pub scale: f32,
 }
 
-impl<T: Activation> Scratch<T> {
-    fn new(rows: usize, width: usize, inputs: usize, channels: usize) -> Self {
-        Self {
-            input: Plane::new(rows, width, inputs),
-            first: Plane::new(rows, width, channels),
-            second: Plane::new(rows, width, channels),
+/// One evaluation of a chain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Evaluation<'a, C> {
+    /// The network.
+    pub chain: &'a C,
+    /// What it reads.
+    pub input: Input<'a>,
+    /// What becomes of its velocity.
+    pub step: Step,
+}
+
+/// What the convolution does that gives layer `layer`, at least 1, of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The head.
+    Head,
+    /// One of the body, followed by one of the activations.
+    Activated(usize, usize),
+    /// One of the body, the second of a residual pair.
+    Added(usize),
+}
+
+impl Kind {
+    pub fn of(layer: usize, residual: bool) -> Self {
+        match layer.checked_sub(2) {
+            None => Self::Head,
+            Some(conv) if !residual => Self::Activated(conv, conv),
+            Some(conv) if conv % 2 == 0 => Self::Activated(conv, conv / 2),
+            Some(conv) => Self::Added(conv),
         }
     }
 }
 
-/// A part of the picture that goes through all layers at once.
-#[derive(Clone, Debug)]
-pub(super) struct Band {
-    /// Its rows of the result.
-    pub rows: Range<usize>,
-    /// The rows of the picture that it reads: its own and a halo.
-    pub read: Range<usize>,
-}
-
-impl Band {
-    /// Rows, counted from the first that is read, that a layer must give when `after` layers follow it.
-    pub fn needed(&self, after: usize) -> Range<usize> {
-        let Range {
-            start: top,
-            end: bottom,
-        } = self.read;
-        self.rows.start.saturating_sub(after).max(top) - top
-            ..(self.rows.end + after).min(bottom) - top
-    }
-}
-
-/// Rows in memory for bands of about `band` rows, halo included (too few are raised), and the bands of a picture of
-/// `height` rows that goes through `convolutions` layers.
-pub(super) fn bands(
-    height: usize,
-    convolutions: usize,
-    band: usize,
-) -> (usize, impl Iterator<Item = Band>) {
-    let band = band.max(2 * convolutions + 1).min(height);
-    let new_rows = if band == height {
-        height
-    } else {
-        band - 2 * convolutions
+/// The layers of a network with these borders; `sums` is whether those of residual pairs are kept beside the layers.
+pub(super) fn layers<C>(
+    config: &Config,
+    sums: bool,
+    borders: impl Iterator<Item = Vec<C>>,
+) -> Vec<Layer<C>> {
+    let layer = |(index, border)| {
+        let pairs = config.residual && index > 0;
+        let inside = pairs && matches!(Kind::of(index, true), Kind::Activated(..));
+        Layer {
+            border,
+            sums: sums && pairs && !inside,
+            inside,
+        }
     };
-    let bands = (0..height).step_by(new_rows.max(1)).map(move |start| {
-        let rows = start..(start + new_rows).min(height);
-        Band {
-            read: rows.start.saturating_sub(convolutions)..(rows.end + convolutions).min(height),
-            rows,
-        }
-    });
-    (band, bands)
+    borders.enumerate().map(layer).collect()
 }
 
-/// Calls `work` with each band and its parts of `base` and `out`, `[h, width, 16]`.
-///
-/// # Errors
-/// The first of `work`.
-pub(super) fn each_band(
-    mut bands: impl Iterator<Item = Band>,
-    width: usize,
-    base: Option<&[f32]>,
-    out: &mut [f32],
-    mut work: impl FnMut(&Band, Option<&[f32]>, &mut [f32]) -> Result<()>,
-) -> Result<()> {
-    bands.try_for_each(|band| {
-        let part = band.rows.start * width * LATENT..band.rows.end * width * LATENT;
-        work(&band, base.map(|base| &base[part.clone()]), &mut out[part])
-    })
-}
-
-/// Rows that a band of the picture holds in memory, given what it may cost: all of them, or some and the halo.
-pub(super) fn band_rows<T>(config: &Config, size: Size, budget: u64) -> usize {
-    let inputs = Conv3x3::<f32>::padded_inputs(LATENT + config.frames);
-    let row = ((size.width + 2) * (inputs + 2 * config.channels) * size_of::<T>()) as u64;
-    // Below twice the halo most of the work would be done twice or more.
-    let least = 4 * config.convolutions();
-    ((budget / row) as usize).max(least).min(size.height)
-}
-
-/// Bytes of the buffers for bands of `rows` rows.
-pub(super) fn scratch_bytes<T: Activation>(config: &Config, width: usize, rows: usize) -> u64 {
-    let inputs = Conv3x3::<f32>::padded_inputs(LATENT + config.frames);
-    (Plane::<T>::bytes(rows, width, inputs) + 2 * Plane::<T>::bytes(rows, width, config.channels))
-        as u64
+/// The layers of a [`Chain`] for `config`.
+pub(super) fn float_layers<T: Activation>(config: &Config) -> Vec<Layer<T>> {
+    let inputs = Conv3x3::<T>::padded_inputs(LATENT + config.frames);
+    let channels = std::iter::repeat_n(config.channels, config.layers + 1);
+    let zeros = |channels| vec![T::default(); channels];
+    layers(
+        config,
+        false,
+        [inputs].into_iter().chain(channels).map(zeros),
+    )
 }
 
 impl<T: Activation> Chain<T> {
@@ -138,145 +110,110 @@ impl<T: Activation> Chain<T> {
         let pack = |conv: &Conv| Conv3x3::new(level, &conv.weight, &conv.bias, conv.inputs);
         let body = folded(net, config, t, sigma);
         Self {
+            layers: float_layers(config),
             head: pack(&net.head),
             head_slope: net.head_slope.clone(),
             body: body.iter().map(pack).collect(),
             slopes: net.slopes.clone(),
             tail: pack(&net.tail),
             residual: config.residual,
-            channels: config.channels,
         }
-    }
-
-    /// `out` = `base` + `scale` * velocity, or the scaled velocity alone; `[h, w, 16]`.
-    ///
-    /// Works on bands of `band` rows in memory, halo included; any number gives the same result (too few are raised).
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`](crate::Error::Cancelled).
-    #[allow(clippy::too_many_arguments)]
-    pub fn run(
-        &self,
-        input: Input<'_>,
-        base: Option<&[f32]>,
-        scale: f32,
-        out: &mut [f32],
-        band: usize,
-        pool: &Pool<Scratch<T>>,
-        cancel: &CancelToken,
-    ) -> Result<()> {
-        let width = input.size.width;
-        let (rows, bands) = bands(input.size.height, self.body.len() + 2, band);
-        let inputs = Conv3x3::<T>::padded_inputs(LATENT + input.frames.len());
-        pool.lend(
-            |scratch| scratch.input.rows() == rows && scratch.input.width() == width,
-            || Scratch::new(rows, width, inputs, self.channels),
-            |scratch| {
-                each_band(bands, width, base, out, |band, base, out| {
-                    self.band(input, band, base, scale, out, scratch, cancel)
-                })
-            },
-        )
-    }
-
-    /// One band of the result.
-    #[allow(clippy::too_many_arguments)]
-    fn band(
-        &self,
-        input: Input<'_>,
-        band: &Band,
-        base: Option<&[f32]>,
-        scale: f32,
-        out: &mut [f32],
-        scratch: &mut Scratch<T>,
-        cancel: &CancelToken,
-    ) -> Result<()> {
-        let convolutions = self.body.len() + 2;
-        let (rows, needed) = (band.read.len(), |after| band.needed(after));
-        let Scratch {
-            input: plane,
-            first,
-            second,
-        } = scratch;
-        // Where the band ends at the picture's edge, the row below it must be the zero border again.
-        for plane in [&mut *first, &mut *second] {
-            plane.clear_below(rows);
-        }
-        plane.clear_below(rows);
-        fill(plane, input, band.read.clone(), T::from_f32);
-        self.head.prelu(
-            plane,
-            &self.head_slope,
-            first,
-            needed(convolutions - 1),
-            cancel,
-        )?;
-        let (mut from, mut to) = (first, second);
-        for (index, conv) in self.body.iter().enumerate() {
-            let range = needed(convolutions - 2 - index);
-            if !self.residual {
-                conv.prelu(from, &self.slopes[index], to, range, cancel)?;
-                std::mem::swap(&mut from, &mut to);
-            } else if index % 2 == 0 {
-                conv.prelu(from, &self.slopes[index / 2], to, range, cancel)?;
-            } else {
-                conv.add(to, from, range, cancel)?;
-            }
-        }
-        self.tail.step(from, needed(0), base, scale, out, cancel)
     }
 }
 
-/// Latent and frames side by side, in the number type of the network; `convert` must be `#[inline(always)]`.
-pub(super) fn fill<T: Cell>(
-    plane: &mut Plane<T>,
-    input: Input<'_>,
-    rows: Range<usize>,
-    convert: impl Fn(f32) -> T + Copy + Sync,
-) {
-    let (width, channels, stride) = (plane.width(), plane.channels(), plane.stride());
-    let first = rows.start;
-    plane
-        .rows_mut(0..rows.len())
-        .par_chunks_exact_mut(stride)
-        .enumerate()
-        .for_each(|(index, out)| {
-            let start = (first + index) * width;
-            let out = &mut out[channels..][..width * channels];
-            let latent = &input.latent[start * LATENT..][..width * LATENT];
-            let pixels = Pixels {
-                out: &mut *out,
-                channels,
-                latent,
-                convert,
-            };
-            run(CpuLevel::detected(), pixels);
-            for (frame, luma) in input.frames.iter().enumerate() {
-                let luma = &luma[start..][..width];
-                for (out, value) in out.chunks_exact_mut(channels).zip(luma) {
-                    out[LATENT + frame] = convert(*value);
-                }
+impl<T: Activation> Network for Evaluation<'_, Chain<T>> {
+    type Cell = T;
+
+    fn layers(&self) -> &[Layer<T>] {
+        &self.chain.layers
+    }
+
+    fn state(&self, row: usize, state: &mut [f32]) {
+        self.input.state.row(row, state);
+    }
+
+    fn input(&self, row: usize, state: &[f32], to: &mut [T]) {
+        self.input.fill(row, state, to, T::from_f32);
+    }
+
+    fn layer(
+        &self,
+        layer: usize,
+        from: Window<'_, T>,
+        skip: Option<Pixels<'_, T>>,
+        to: PixelsMut<'_, T>,
+    ) {
+        let chain = self.chain;
+        match Kind::of(layer, chain.residual) {
+            Kind::Head => chain.head.prelu(from, &chain.head_slope, to.values),
+            Kind::Activated(conv, act) => {
+                chain.body[conv].prelu(from, &chain.slopes[act], to.values);
             }
-        });
+            Kind::Added(conv) => {
+                let skip = skip.map_or(&[][..], |skip| skip.values);
+                chain.body[conv].add(from, skip, to.values);
+            }
+        }
+    }
+
+    fn result(&self, from: Window<'_, T>, state: &[f32], to: &mut [f32]) {
+        let Step { keep, scale } = self.step;
+        self.chain.tail.step(from, keep.then_some(state), scale, to);
+    }
 }
 
-/// The latent's values at the start of each pixel.
-struct Pixels<'a, T, F> {
+impl<'a> Input<'a> {
+    /// The same with another state.
+    pub fn with<'b>(self, state: State<'b>) -> Input<'b>
+    where
+        'a: 'b,
+    {
+        Input { state, ..self }
+    }
+
+    /// A row of the state and the frames side by side; `convert` must be `#[inline(always)]`.
+    pub fn fill<T: Cell>(
+        &self,
+        row: usize,
+        state: &[f32],
+        out: &mut [T],
+        convert: impl Fn(f32) -> T + Copy,
+    ) {
+        let width = self.size.width;
+        let channels = out.len() / width;
+        let pixels = InputRow {
+            out: &mut *out,
+            channels,
+            state,
+            convert,
+        };
+        run(CpuLevel::detected(), pixels);
+        for (frame, luma) in self.frames.iter().enumerate() {
+            let luma = &luma[row * width..][..width];
+            for (out, value) in out.chunks_exact_mut(channels).zip(luma) {
+                out[LATENT + frame] = convert(*value);
+            }
+        }
+    }
+}
+
+/// The state's values at the start of each pixel.
+struct InputRow<'a, T, F> {
     out: &'a mut [T],
     channels: usize,
-    latent: &'a [f32],
+    state: &'a [f32],
     convert: F,
 }
 
-impl<T: Cell, F: Fn(f32) -> T> Work for Pixels<'_, T, F> {
+impl<T: Cell, F: Fn(f32) -> T> Work for InputRow<'_, T, F> {
     type Result = ();
 
     #[inline(always)]
     fn run(self) {
-        let (blocks, _) = self.latent.as_chunks::<LATENT>();
-        for (out, latent) in self.out.chunks_exact_mut(self.channels).zip(blocks) {
+        let (blocks, _) = self.state.as_chunks::<LATENT>();
+        for (out, state) in self.out.chunks_exact_mut(self.channels).zip(blocks) {
             let mut rounded = [T::default(); LATENT];
-            for (out, value) in rounded.iter_mut().zip(latent) {
+            for (out, value) in rounded.iter_mut().zip(state) {
                 *out = (self.convert)(*value);
             }
             out[..LATENT].copy_from_slice(&rounded);
@@ -329,12 +266,16 @@ fn film(net: &Net, t: f64, sigma: f64) -> Vec<f32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use half::bf16;
 
+    use super::super::luma::LumaPlane;
+    use super::super::state::Noise;
     use super::super::weights::Weights;
     use super::super::weights::tests::{metadata, random_tensors, small, write};
     use super::*;
+    use crate::kernels::conv3x3::bands::tests::{SIZES, assert_bands_equal, layer_by_layer};
+    use crate::kernels::reference::reference_latent;
 
     fn chain<T: Activation>(config: &Config, level: CpuLevel) -> Chain<T> {
         let bytes = write(&random_tensors(config, 9), metadata(config));
@@ -342,57 +283,56 @@ mod tests {
         Chain::new(&weights.base, config, level, 0.25, 0.1)
     }
 
-    fn picture(size: Size, channels: usize) -> Vec<f32> {
+    pub fn picture(size: Size, channels: usize) -> Vec<f32> {
         (0..size.pixels() * channels)
             .map(|i| ((i * 7919) % 211) as f32 / 105.0 - 1.0)
             .collect()
     }
 
-    fn run<T: Activation>(chain: &Chain<T>, size: Size, frames: usize, band: usize) -> Vec<f32> {
+    /// Lends an evaluation of `chain` with some picture to `work`.
+    pub fn with_evaluation<C, R>(
+        chain: &C,
+        size: Size,
+        frames: usize,
+        work: impl FnOnce(&Evaluation<'_, C>) -> R,
+    ) -> R {
         let (latent, luma) = (picture(size, LATENT), picture(size, 1));
         let input = Input {
             size,
-            latent: &latent,
+            state: State::Latent(&latent),
             frames: &vec![&luma[..]; frames],
         };
-        let mut out = vec![f32::NAN; latent.len()];
-        let pool = Pool::new();
-        // Twice: the second run meets used buffers.
-        for _ in 0..2 {
-            chain
-                .run(
-                    input,
-                    Some(&latent),
-                    0.5,
-                    &mut out,
-                    band,
-                    &pool,
-                    &CancelToken::new(),
-                )
-                .unwrap();
-        }
-        out
+        let step = Step {
+            keep: true,
+            scale: 0.5,
+        };
+        work(&Evaluation { chain, input, step })
     }
 
     #[test]
-    fn bands_equal_the_whole() {
+    fn bands_equal_layers() {
         for residual in [false, true] {
             let config = small(residual, 3);
-            let chain = chain::<f32>(&config, CpuLevel::detected());
-            let size = Size::new(5, 37);
-            let whole = run(&chain, size, 3, 37);
-            for band in [1, 9, 13, 16, 36] {
-                assert_eq!(run(&chain, size, 3, band), whole, "{band} rows");
+            for level in [CpuLevel::Scalar, CpuLevel::detected()] {
+                let (f32, bf16) = (chain::<f32>(&config, level), chain::<bf16>(&config, level));
+                for size in SIZES {
+                    with_evaluation(&f32, size, 3, |e| assert_bands_equal(e, size, LATENT));
+                    with_evaluation(&bf16, size, 3, |e| assert_bands_equal(e, size, LATENT));
+                }
             }
         }
     }
 
     #[test]
     fn levels_agree() {
+        fn run<T: Activation>(config: &Config, level: CpuLevel, size: Size) -> Vec<f32> {
+            let chain = chain::<T>(config, level);
+            with_evaluation(&chain, size, 1, |e| layer_by_layer(e, size, LATENT))
+        }
         for residual in [false, true] {
             let config = small(residual, 1);
             for size in [Size::new(1, 1), Size::new(13, 7)] {
-                let want = run(&chain::<f32>(&config, CpuLevel::Scalar), size, 1, 99);
+                let want = run::<f32>(&config, CpuLevel::Scalar, size);
                 let close = |got: Vec<f32>, tolerance: f32| {
                     for (got, want) in got.iter().zip(&want) {
                         assert!(
@@ -405,22 +345,64 @@ mod tests {
                     .into_iter()
                     .filter(|l| *l <= CpuLevel::detected())
                 {
-                    close(run(&chain::<f32>(&config, level), size, 1, 99), 1e-5);
-                    close(run(&chain::<bf16>(&config, level), size, 1, 99), 2e-2);
+                    close(run::<f32>(&config, level, size), 1e-5);
+                    close(run::<bf16>(&config, level, size), 2e-2);
                 }
             }
         }
     }
 
     #[test]
-    fn a_small_budget_still_makes_progress() {
-        let config = small(true, 3);
-        let size = Size::new(1920, 1080);
-        let rows = band_rows::<f32>(&config, size, 0);
-        assert!(rows > 2 * config.convolutions());
-        assert_eq!(band_rows::<f32>(&config, size, u64::MAX), 1080);
-        assert!(
-            scratch_bytes::<f32>(&config, 1920, rows) < scratch_bytes::<f32>(&config, 1920, 1080)
-        );
+    fn the_reference_is_made_as_it_is_read() {
+        let size = Size::new(9, 12);
+        let chain = chain::<f32>(&small(true, 1), CpuLevel::detected());
+        let luma = LumaPlane {
+            size,
+            data: picture(size, 1),
+        };
+        let level = CpuLevel::detected();
+        for sigma in [0.0, 0.3] {
+            let mut latent = vec![0.0; size.pixels() * LATENT];
+            reference_latent(level, &luma.data, size, 0..size.height, &mut latent);
+            let noise = Noise {
+                sigma,
+                seed: 4,
+                first_row: -3,
+            };
+            if sigma > 0.0 {
+                super::super::add_noise(&mut latent, size.width, -3, sigma as f32, 4);
+            }
+            let luma = &luma;
+            let states = [
+                State::Latent(&latent),
+                State::Reference { level, luma, noise },
+            ];
+            let [want, got] = states.map(|state| {
+                with_evaluation(&chain, size, 1, |evaluation| {
+                    let input = evaluation.input.with(state);
+                    let evaluation = Evaluation {
+                        input,
+                        ..*evaluation
+                    };
+                    assert_bands_equal(&evaluation, size, LATENT);
+                    layer_by_layer(&evaluation, size, LATENT)
+                })
+            });
+            assert_eq!(got, want, "sigma {sigma}");
+        }
+    }
+
+    #[test]
+    fn pairs_stay_together() {
+        let inside = |residual| -> Vec<bool> {
+            let config = Config {
+                layers: 4,
+                ..small(residual, 1)
+            };
+            let layers = float_layers::<f32>(&config);
+            layers.iter().map(|layer| layer.inside).collect()
+        };
+        assert_eq!(inside(false), [false; 6]);
+        assert_eq!(inside(true), [false, false, true, false, true, false]);
     }
 }

@@ -4,18 +4,22 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
+use rayon::prelude::*;
 
+use super::buffers::Rows;
+use super::chain::{Input, Step};
 use super::luma::{LumaPlane, Margins, scale, units};
+use super::state::{Noise, State};
 use super::strips::{Strip, StripPlan};
-use super::{CompactModel, Condition, add_noise, values};
+use super::{CompactModel, values};
 use crate::clip::{Frame, Planes, Samples, Size};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::cpu::CpuLevel;
-use crate::kernels::resize::{Span, resize, resize_frame_plane};
-use crate::kernels::s2d::{Columns, FACTOR, LATENT, Scale, latent_to_codes, latent_to_plane};
+use crate::kernels::resize::{ResizeBuffers, Span, resize, resize_frame_plane};
+use crate::kernels::s2d::{Code, Columns, FACTOR, LATENT, Scale, latent_to_codes, latent_to_plane};
 use crate::progress::{CancelToken, Progress};
-use crate::solver::{FlowTime, euler};
+use crate::solver::FlowTime;
 
 /// Pixels by which the small picture is continued beyond its edges for the network, and cut off again.
 ///
@@ -49,7 +53,7 @@ pub struct Enlarge<'a> {
 pub struct Work {
     /// Function evaluations of the whole picture.
     pub evaluations: u64,
-    /// Time spent in them.
+    /// Time spent in them, from the luma of the frames to the codes of the result.
     pub evaluating: Duration,
 }
 
@@ -58,8 +62,24 @@ pub struct Work {
 /// # Errors
 /// [`Error::Cancelled`](crate::Error::Cancelled) within 100 ms of the token being triggered, or a failed tensor operation.
 pub fn enlarge(request: &Enlarge<'_>, progress: &Progress) -> Result<(Frame, Work)> {
+    let with = |buffers: &mut ResizeBuffers| {
+        let cancel = progress.cancel_token();
+        let canvas = Canvas::new(request.frame, request.output, buffers, cancel);
+        fill(canvas, request, progress)
+    };
+    request
+        .model
+        .resizing
+        .lend(|_| true, Default::default, with)
+}
+
+/// Fills the canvas of a request.
+fn fill(
+    mut canvas: Canvas<'_>,
+    request: &Enlarge<'_>,
+    progress: &Progress,
+) -> Result<(Frame, Work)> {
     let plan = request.plan;
-    let mut canvas = Canvas::new(request.frame, request.output, progress.cancel_token());
     let mut work = Work {
         evaluations: (request.grid.len() * plan.passes) as u64,
         evaluating: Duration::ZERO,
@@ -78,14 +98,6 @@ pub fn enlarge(request: &Enlarge<'_>, progress: &Progress) -> Result<(Frame, Wor
         let mut first_row = strip.input.start;
         for pass in 0..plan.passes {
             let framed = window[0].size;
-            let latent = flow(
-                request,
-                window,
-                first_row as i64 - margins.top as i64,
-                plan.band_rows[pass],
-                &mut work,
-                progress,
-            )?;
             let part = Part {
                 columns: Columns {
                     grid: framed.width,
@@ -94,17 +106,126 @@ pub fn enlarge(request: &Enlarge<'_>, progress: &Progress) -> Result<(Frame, Wor
                 },
                 rows: margins.top..framed.height - margins.bottom,
             };
+            let mut flow = Flow {
+                request,
+                window: &window,
+                first_row: first_row as i64 - margins.top as i64,
+                work: &mut work,
+                progress,
+            };
             if pass + 1 == plan.passes {
-                values(&latent, |latent| canvas.put(latent, &part, strip))?;
+                canvas.put(&mut flow, &part, strip)?;
                 break;
             }
-            let large = large_plane(&latent, &part)?;
+            let large = LumaPlane {
+                size: part.large(),
+                data: part.plane(&mut flow)?,
+            };
             let large = frame(&large, 0..large.size.height);
             window = vec![large; request.model.config().frames];
             first_row *= FACTOR;
         }
     }
     Ok((canvas.finish()?, work))
+}
+
+/// Something that a latent `[h, w, 16]` can be had from, row by row.
+trait Latent {
+    /// As [`Rows`] says.
+    fn write<O: Send>(&mut self, rows: Rows<'_, O, impl Fn(&[f32], &mut [O]) + Sync>)
+    -> Result<()>;
+}
+
+/// A latent in memory and the number of values in one of its rows.
+struct Values<'a>(&'a [f32], usize);
+
+impl Latent for Values<'_> {
+    fn write<O: Send>(
+        &mut self,
+        rows: Rows<'_, O, impl Fn(&[f32], &mut [O]) + Sync>,
+    ) -> Result<()> {
+        let part = rows.out.len() / rows.rows.len().max(1);
+        let values = self.0[rows.rows.start * self.1..].par_chunks_exact(self.1);
+        let out = rows.out.par_chunks_exact_mut(part.max(1));
+        out.zip(values)
+            .for_each(|(out, values)| (rows.put)(values, out));
+        Ok(())
+    }
+}
+
+/// The enhanced latent of the middle of `window`, whose first row is row `first_row` of its picture.
+struct Flow<'a> {
+    request: &'a Enlarge<'a>,
+    window: &'a [Arc<LumaPlane>],
+    first_row: i64,
+    work: &'a mut Work,
+    progress: &'a Progress,
+}
+
+/// The Euler steps of [`euler`](crate::solver::euler). The latents at their start and at their end never are in memory.
+impl Latent for Flow<'_> {
+    fn write<O: Send>(
+        &mut self,
+        last: Rows<'_, O, impl Fn(&[f32], &mut [O]) + Sync>,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let Enlarge {
+            model,
+            grid,
+            sigma,
+            seed,
+            plan,
+            ..
+        } = *self.request;
+        let Some((end, grid)) = grid.split_last() else {
+            return Err(Error::invalid("a flow without steps"));
+        };
+        let luma = &*self.window[self.window.len() / 2];
+        let frames: Vec<&[f32]> = self.window.iter().map(|luma| &luma.data[..]).collect();
+        let reference = State::Reference {
+            level: model.level(),
+            luma,
+            noise: Noise {
+                sigma,
+                seed,
+                first_row: self.first_row,
+            },
+        };
+        let (length, cancel) = (luma.size.pixels() * LATENT, self.progress.cancel_token());
+        let first = Input {
+            size: luma.size,
+            state: reference,
+            frames: &frames,
+        };
+        let step = |at: &FlowTime| Step {
+            keep: true,
+            scale: at.dt as f32,
+        };
+        let fit = |states: &[Vec<f32>; 2]| states[0].len() == length;
+        let result = model.states.lend(fit, Default::default, |[from, to]| {
+            for (index, at) in grid.iter().enumerate() {
+                to.resize(length, 0.0);
+                let rows = Rows {
+                    rows: 0..luma.size.height,
+                    out: &mut to[..],
+                    put: |values: &[f32], out: &mut [f32]| out.copy_from_slice(values),
+                };
+                let input = match index {
+                    0 => first,
+                    _ => first.with(State::Latent(from)),
+                };
+                model.run((at.t, sigma), input, step(at), plan.planes, rows, cancel)?;
+                std::mem::swap(from, to);
+            }
+            let input = match grid.len() {
+                0 => first,
+                _ => first.with(State::Latent(from)),
+            };
+            model.run((end.t, sigma), input, step(end), plan.planes, last, cancel)
+        });
+        self.work.evaluating += start.elapsed();
+        result
+    }
 }
 
 /// The part of a latent's grid that is the picture.
@@ -114,60 +235,38 @@ struct Part {
 }
 
 impl Part {
-    /// The rows of the picture in `latent` `[h, w, 16]`, with all columns.
-    fn rows<'a>(&self, latent: &'a [f32]) -> &'a [f32] {
-        let row = self.columns.grid * LATENT;
-        &latent[self.rows.start * row..self.rows.end * row]
-    }
-
     /// Size of the large picture.
     fn large(&self) -> Size {
         Size::new(self.columns.count * FACTOR, self.rows.len() * FACTOR)
     }
-}
 
-/// The enhanced latent `[1, h, w, 16]` of the middle of `window`, whose first row is row `first_row` of its picture.
-fn flow(
-    request: &Enlarge<'_>,
-    window: Vec<Arc<LumaPlane>>,
-    first_row: i64,
-    band_rows: usize,
-    work: &mut Work,
-    progress: &Progress,
-) -> Result<Tensor> {
-    let model = request.model;
-    let luma = &window[window.len() / 2];
-    let Size { width, height } = luma.size;
-    let mut latent = model.reference(luma);
-    if request.sigma > 0.0 {
-        add_noise(
-            &mut latent,
-            width,
-            first_row,
-            request.sigma as f32,
-            request.seed,
-        );
+    /// The large picture.
+    fn plane(&self, latent: &mut impl Latent) -> Result<Vec<f32>> {
+        let mut plane = vec![0.0; self.large().pixels()];
+        latent.write(Rows {
+            rows: self.rows.clone(),
+            out: &mut plane,
+            put: |row: &[f32], out: &mut [f32]| latent_to_plane(row, self.columns, out),
+        })?;
+        Ok(plane)
     }
-    let x = Tensor::from_vec(latent, (1, height, width, LATENT), &Device::Cpu)?;
-    let condition = Condition {
-        windows: vec![window],
-        sigma: request.sigma,
-        band_rows,
-    };
-    let start = Instant::now();
-    let x = euler(model, x, request.grid, &condition, progress, |_, x| Ok(x));
-    work.evaluating += start.elapsed();
-    x
-}
 
-fn large_plane(latent: &Tensor, part: &Part) -> Result<LumaPlane> {
-    let size = part.large();
-    let mut data = vec![0.0; size.pixels()];
-    values(latent, |latent| {
-        latent_to_plane(part.rows(latent), part.columns, &mut data);
-        Ok(())
-    })?;
-    Ok(LumaPlane { size, data })
+    /// The codes of some rows of the grid's picture.
+    fn codes<S: Code>(
+        &self,
+        latent: &mut impl Latent,
+        rows: Range<usize>,
+        scale: Scale,
+        out: &mut [S],
+    ) -> Result<()> {
+        latent.write(Rows {
+            rows: self.rows.start + rows.start..self.rows.start + rows.end,
+            out,
+            put: |row: &[f32], out: &mut [S]| {
+                latent_to_codes(CpuLevel::detected(), row, self.columns, scale, out);
+            },
+        })
+    }
 }
 
 /// The frame of size `target`, four times that of `frame`, with the luma of `latent` `[h, w, 16]`.
@@ -185,8 +284,12 @@ pub(super) fn finish(
         columns: frame.size().width.into(),
         rows: 0..frame.size().height,
     };
-    let mut canvas = Canvas::new(frame, target, cancel);
-    values(latent, |latent| canvas.put(latent, &part, &strip))?;
+    let mut buffers = ResizeBuffers::default();
+    let mut canvas = Canvas::new(frame, target, &mut buffers, cancel);
+    let row = frame.size().width * LATENT;
+    values(latent, |latent| {
+        canvas.put(&mut Values(latent, row), &part, &strip)
+    })?;
     canvas.finish()
 }
 
@@ -194,18 +297,25 @@ pub(super) fn finish(
 struct Canvas<'a> {
     frame: &'a Frame,
     output: Size,
+    buffers: &'a mut ResizeBuffers,
     cancel: &'a CancelToken,
     scale: Scale,
     planes: Vec<Samples>,
 }
 
 impl<'a> Canvas<'a> {
-    fn new(frame: &'a Frame, output: Size, cancel: &'a CancelToken) -> Self {
+    fn new(
+        frame: &'a Frame,
+        output: Size,
+        buffers: &'a mut ResizeBuffers,
+        cancel: &'a CancelToken,
+    ) -> Self {
         let format = frame.format();
         let colours = if format.planes == Planes::Rgb { 3 } else { 1 };
         Self {
             frame,
             output,
+            buffers,
             cancel,
             scale: scale(format),
             planes: (0..colours)
@@ -215,40 +325,24 @@ impl<'a> Canvas<'a> {
     }
 
     /// Writes the rows of `strip` from the latent of its input rows, which is `part` of a grid.
-    fn put(&mut self, latent: &[f32], part: &Part, strip: &Strip) -> Result<()> {
+    fn put(&mut self, latent: &mut impl Latent, part: &Part, strip: &Strip) -> Result<()> {
         let input = self.frame.size();
-        let (large, columns) = (part.large(), part.columns);
-        let latent = part.rows(latent);
+        let large = part.large();
         let factor = large.width / input.width;
         let rows = Size::new(self.output.width, strip.output.len());
         let exact = self.output == Size::new(large.width, input.height * factor);
         if exact && self.planes.len() == 1 {
             // Rows of the latent: a row of the grid is FACTOR rows of the picture.
             let first = (strip.output.start - strip.input.start * factor) / FACTOR;
-            let row = columns.grid * LATENT;
-            let part = &latent[first * row..][..rows.height / FACTOR * row];
-            let (start, scale) = (strip.output.start * rows.width, self.scale);
-            let level = CpuLevel::detected();
-            match &mut self.planes[0] {
-                Samples::U8(out) => latent_to_codes(
-                    level,
-                    part,
-                    columns,
-                    scale,
-                    &mut out[start..][..rows.pixels()],
-                ),
-                Samples::U16(out) => latent_to_codes(
-                    level,
-                    part,
-                    columns,
-                    scale,
-                    &mut out[start..][..rows.pixels()],
-                ),
-            }
-            return Ok(());
+            let grid = first..first + rows.height / FACTOR;
+            let samples = strip.output.start * rows.width..strip.output.end * rows.width;
+            let scale = self.scale;
+            return match &mut self.planes[0] {
+                Samples::U8(out) => part.codes(latent, grid, scale, &mut out[samples]),
+                Samples::U16(out) => part.codes(latent, grid, scale, &mut out[samples]),
+            };
         }
-        let mut plane = vec![0.0; large.pixels()];
-        latent_to_plane(latent, columns, &mut plane);
+        let plane = part.plane(latent)?;
         let luma = self.resized(&plane, large, strip, rows)?;
         drop(plane);
         if self.planes.len() == 1 {
@@ -281,7 +375,13 @@ impl<'a> Canvas<'a> {
     }
 
     /// The rows of the result from a plane over the input rows of `strip`.
-    fn resized(&self, plane: &[f32], size: Size, strip: &Strip, rows: Size) -> Result<Vec<f32>> {
+    fn resized(
+        &mut self,
+        plane: &[f32],
+        size: Size,
+        strip: &Strip,
+        rows: Size,
+    ) -> Result<Vec<f32>> {
         let factor = size.height as f64 / strip.input.len() as f64;
         // Rows of this plane for each row of the result.
         let ratio = self.frame.size().height as f64 * factor / self.output.height as f64;
@@ -289,7 +389,8 @@ impl<'a> Canvas<'a> {
             start: strip.output.start as f64 * ratio - strip.input.start as f64 * factor,
             length: rows.height as f64 * ratio,
         };
-        resize(plane, size, (Span::whole(size.width), y), rows, self.cancel)
+        let spans = (Span::whole(size.width), y);
+        resize(plane, size, spans, rows, self.buffers, self.cancel)
     }
 
     fn encode(&mut self, index: usize, values: &[f32], strip: &Strip) {
@@ -304,7 +405,8 @@ impl<'a> Canvas<'a> {
     fn finish(mut self) -> Result<Frame> {
         let format = *self.frame.format();
         for index in self.planes.len()..format.plane_count() {
-            let plane = resize_frame_plane(self.frame, index, self.output, self.cancel)?;
+            let (frame, output) = (self.frame, self.output);
+            let plane = resize_frame_plane(frame, index, output, self.buffers, self.cancel)?;
             self.planes.push(plane);
         }
         Frame::new(format, self.output, self.planes)

@@ -7,12 +7,14 @@
 //!
 //! [`kernels::s2d`]: crate::kernels::s2d
 
+mod buffers;
 mod chain;
 mod enlarge;
 mod int8;
 mod luma;
 mod noise;
 mod scene;
+mod state;
 mod strips;
 mod weights;
 
@@ -22,14 +24,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 use half::bf16;
 
-use self::chain::{Chain, Input, Scratch};
+use self::buffers::{Pool, Rows, shape};
+use self::chain::{Chain, Evaluation, Input, Step, float_layers};
 use self::int8::Int8Chain;
+use self::state::State;
 use self::weights::Weights;
 use crate::clip::{Frame, Size};
 use crate::error::{Error, Result};
-use crate::kernels::conv3x3::Activation;
+use crate::kernels::conv3x3::bands::{Bands, Layer};
+use crate::kernels::conv3x3::{Activation, Cell};
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::reference::reference_latent;
+use crate::kernels::resize::ResizeBuffers;
 use crate::kernels::s2d::{FACTOR, LATENT};
 use crate::progress::{CancelToken, Progress};
 use crate::solver::{FlowTime, LatentCodec, VelocityField};
@@ -45,8 +51,6 @@ pub use self::weights::Config;
 pub const SHIFT: f64 = 2.5;
 /// Packed networks that are kept: those of the last times and noise strengths.
 const KEPT_CHAINS: usize = 16;
-/// Sets of buffers that are kept for the next run.
-const KEPT_SCRATCH: usize = 2;
 /// Files beyond this are no compact models.
 const MAX_FILE: u64 = 1 << 30;
 
@@ -57,8 +61,8 @@ pub struct Condition {
     pub windows: Vec<Vec<Arc<LumaPlane>>>,
     /// Strength of the noise in x at t = 0, in model units.
     pub sigma: f64,
-    /// Rows of activations that may be in memory at a time; any number gives the same result.
-    pub band_rows: usize,
+    /// Whether layers of the whole picture may be in memory; without them it takes longer and gives the same result.
+    pub planes: bool,
 }
 
 /// A compact model with its weights. Shared by any number of streams.
@@ -67,7 +71,17 @@ pub struct CompactModel {
     weights: Weights,
     level: CpuLevel,
     engine: Engine,
-    int8: Option<Int8Chain>,
+    int8: Option<Int8>,
+    /// States between the first and the last evaluation of a flow.
+    states: Pool<[Vec<f32>; 2]>,
+    resizing: Pool<ResizeBuffers>,
+}
+
+/// The network in int8 with its buffers.
+#[derive(Debug)]
+struct Int8 {
+    chain: Int8Chain,
+    bands: Pool<Bands<u8>>,
 }
 
 /// The number type of the activations with its caches.
@@ -83,42 +97,7 @@ type Kept<T> = ((u64, u64), Arc<Chain<T>>);
 #[derive(Debug)]
 struct Cache<T> {
     chains: Mutex<Vec<Kept<T>>>,
-    scratch: Pool<Scratch<T>>,
-}
-
-/// Buffers that are kept for the next run.
-#[derive(Debug)]
-struct Pool<S>(Mutex<Vec<S>>);
-
-impl<S> Pool<S> {
-    fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
-    }
-
-    /// Lends kept buffers if they fit, else new ones, to `work`, and keeps them.
-    fn lend<R>(
-        &self,
-        fits: impl FnOnce(&S) -> bool,
-        new: impl FnOnce() -> S,
-        work: impl FnOnce(&mut S) -> R,
-    ) -> R {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = lock().pop();
-        // Buffers that do not fit are freed here, before new ones are taken.
-        let mut scratch = kept.filter(fits).unwrap_or_else(new);
-        let result = work(&mut scratch);
-        let mut kept = lock();
-        if kept.len() < KEPT_SCRATCH {
-            kept.push(scratch);
-        }
-        result
-    }
-}
-
-/// Where the result of an evaluation goes: `out` = x * `keep` + `scale` * v.
-struct Step {
-    keep: bool,
-    scale: f32,
+    bands: Pool<Bands<T>>,
 }
 
 impl CompactModel {
@@ -160,6 +139,8 @@ impl CompactModel {
             level,
             engine,
             int8: None,
+            states: Pool::new(),
+            resizing: Pool::new(),
         }
     }
 
@@ -172,7 +153,7 @@ impl CompactModel {
         let fast = self.level.has_vnni();
         let chain = self.int8_chain()?;
         Ok(Self {
-            int8: fast.then_some(chain),
+            int8: fast.then(|| Int8::new(chain)),
             ..self
         })
     }
@@ -211,25 +192,22 @@ impl CompactModel {
         noise * self.config().detail_sigma
     }
 
-    /// Rows of activations in memory for a picture of `size` within `budget` bytes.
-    fn band_rows(&self, size: Size, budget: u64) -> usize {
-        match self.engine {
-            Engine::F32(_) => chain::band_rows::<f32>(self.config(), size, budget),
-            Engine::Bf16(_) => chain::band_rows::<bf16>(self.config(), size, budget),
+    /// Bytes of the buffers of so many threads for pictures of `size`, with layers of whole pictures or without.
+    fn buffer_bytes(&self, size: Size, planes: bool, threads: usize) -> u64 {
+        let picture = (size, planes, threads);
+        fn bytes<C: Cell>(
+            layers: &[Layer<C>],
+            (size, planes, threads): (Size, bool, usize),
+        ) -> u64 {
+            shape(layers, size, planes).bytes(threads)
         }
-    }
-
-    /// Bytes of activations for bands of `rows` rows.
-    fn scratch_bytes(&self, width: usize, rows: usize) -> u64 {
-        let int8 = match &self.int8 {
-            Some(_) => int8::scratch_bytes(self.config(), width, rows),
-            None => 0,
-        };
         // With several evaluations the first has buffers of its own.
-        int8 + match self.engine {
-            Engine::F32(_) => chain::scratch_bytes::<f32>(self.config(), width, rows),
-            Engine::Bf16(_) => chain::scratch_bytes::<bf16>(self.config(), width, rows),
-        }
+        let int8 = self.int8.as_ref();
+        int8.map_or(0, |int8| bytes(int8.chain.layers(), picture))
+            + match self.engine {
+                Engine::F32(_) => bytes(&float_layers::<f32>(self.config()), picture),
+                Engine::Bf16(_) => bytes(&float_layers::<bf16>(self.config()), picture),
+            }
     }
 
     /// The reference latent `[1, h, w, 16]` of one picture.
@@ -251,7 +229,7 @@ impl CompactModel {
         x: &Tensor,
         at: FlowTime,
         condition: &Condition,
-        step: &Step,
+        step: Step,
         cancel: &CancelToken,
     ) -> Result<Tensor> {
         let (frames, height, width, channels) = x.dims4()?;
@@ -271,33 +249,23 @@ impl CompactModel {
                 self.config().frames
             )));
         }
-        let mut out = vec![0.0; size.pixels() * LATENT * frames];
         let length = size.pixels() * LATENT;
+        let mut out = vec![0.0; length * frames];
         values(x, |values| {
             for (index, window) in condition.windows.iter().enumerate() {
                 let planes: Vec<&[f32]> = window.iter().map(|luma| &luma.data[..]).collect();
                 let input = Input {
                     size,
-                    latent: &values[index * length..][..length],
+                    state: State::Latent(&values[index * length..][..length]),
                     frames: &planes,
                 };
-                let out = &mut out[index * length..][..length];
-                if let Some(int8) = &self.int8
-                    && at.t == 0.0
-                    && condition.sigma == 0.0
-                {
-                    let base = step.keep.then_some(input.latent);
-                    int8.run(input, base, step.scale, out, condition.band_rows, cancel)?;
-                    continue;
-                }
-                match &self.engine {
-                    Engine::F32(cache) => {
-                        cache.run(self, at, condition, input, step, out, cancel)?
-                    }
-                    Engine::Bf16(cache) => {
-                        cache.run(self, at, condition, input, step, out, cancel)?
-                    }
-                }
+                let rows = Rows {
+                    rows: 0..height,
+                    out: &mut out[index * length..][..length],
+                    put: |values: &[f32], out: &mut [f32]| out.copy_from_slice(values),
+                };
+                let at = (at.t, condition.sigma);
+                self.run(at, input, step, condition.planes, rows, cancel)?;
             }
             Ok(())
         })?;
@@ -306,6 +274,47 @@ impl CompactModel {
             (frames, height, width, LATENT),
             x.device(),
         )?)
+    }
+
+    /// One evaluation, at flow time and noise strength `at`, for one frame.
+    fn run<O: Send>(
+        &self,
+        at: (f64, f64),
+        input: Input<'_>,
+        step: Step,
+        planes: bool,
+        rows: Rows<'_, O, impl Fn(&[f32], &mut [O]) + Sync>,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let picture = (input.size, planes);
+        if let Some(int8) = &self.int8
+            && at == (0.0, 0.0)
+        {
+            let chain = &int8.chain;
+            let evaluation = Evaluation { chain, input, step };
+            return int8.bands.run(&evaluation, picture, rows, cancel);
+        }
+        match &self.engine {
+            Engine::F32(cache) => {
+                let chain = &*cache.chain(self, at);
+                let evaluation = Evaluation { chain, input, step };
+                cache.bands.run(&evaluation, picture, rows, cancel)
+            }
+            Engine::Bf16(cache) => {
+                let chain = &*cache.chain(self, at);
+                let evaluation = Evaluation { chain, input, step };
+                cache.bands.run(&evaluation, picture, rows, cancel)
+            }
+        }
+    }
+}
+
+impl Int8 {
+    fn new(chain: Int8Chain) -> Self {
+        Self {
+            chain,
+            bands: Pool::new(),
+        }
     }
 }
 
@@ -327,12 +336,12 @@ impl<T: Activation> Cache<T> {
     fn new() -> Self {
         Self {
             chains: Mutex::new(Vec::new()),
-            scratch: Pool::new(),
+            bands: Pool::new(),
         }
     }
 
     /// The network of one flow time and noise strength.
-    fn chain(&self, model: &CompactModel, t: f64, sigma: f64) -> Arc<Chain<T>> {
+    fn chain(&self, model: &CompactModel, (t, sigma): (f64, f64)) -> Arc<Chain<T>> {
         let key = (t.to_bits(), sigma.to_bits());
         let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(index) = chains.iter().position(|(kept, _)| *kept == key) {
@@ -354,23 +363,6 @@ impl<T: Activation> Cache<T> {
         chains.push((key, chain.clone()));
         chain
     }
-
-    #[allow(clippy::too_many_arguments)]
-    fn run(
-        &self,
-        model: &CompactModel,
-        at: FlowTime,
-        condition: &Condition,
-        input: Input<'_>,
-        step: &Step,
-        out: &mut [f32],
-        cancel: &CancelToken,
-    ) -> Result<()> {
-        let chain = self.chain(model, at.t, condition.sigma);
-        let base = step.keep.then_some(input.latent);
-        let band = condition.band_rows;
-        chain.run(input, base, step.scale, out, band, &self.scratch, cancel)
-    }
 }
 
 impl VelocityField for CompactModel {
@@ -387,7 +379,7 @@ impl VelocityField for CompactModel {
             keep: false,
             scale: 1.0,
         };
-        self.evaluate(x, at, condition, &step, progress.cancel_token())
+        self.evaluate(x, at, condition, step, progress.cancel_token())
     }
 
     fn advance(
@@ -401,7 +393,7 @@ impl VelocityField for CompactModel {
             keep: true,
             scale: at.dt as f32,
         };
-        self.evaluate(&x, at, condition, &step, progress.cancel_token())
+        self.evaluate(&x, at, condition, step, progress.cancel_token())
     }
 }
 

@@ -6,13 +6,12 @@
 use std::ops::Range;
 
 use super::CompactModel;
+use super::buffers::KEPT_BUFFERS;
 use super::enlarge::MARGIN;
 use crate::clip::{FrameFormat, Planes, Size};
 use crate::kernels::reference;
 use crate::kernels::s2d::{FACTOR, LATENT};
 
-/// Bytes for the activations of a band, from the fastest choice to the smallest.
-const BAND_BUDGETS: [u64; 3] = [256 << 20, 64 << 20, 16 << 20];
 /// Rows beside a strip that the final Lanczos resize may read.
 const RESIZE_HALO: usize = 4;
 /// Size of a float in memory.
@@ -31,6 +30,8 @@ pub struct StripRequest<'a> {
     pub output: Size,
     /// Function evaluations.
     pub steps: usize,
+    /// Threads that compute, each of which has buffers of its own.
+    pub threads: usize,
 }
 
 /// Rows of the result and the rows of the input that they are made from.
@@ -40,13 +41,13 @@ pub(super) struct Strip {
     pub input: Range<usize>,
 }
 
-/// Strips and bands of one enlargement.
+/// Strips of one enlargement and what may be in memory for them.
 #[derive(Clone, Debug)]
 pub struct StripPlan {
     pub(super) passes: usize,
     pub(super) strips: Vec<Strip>,
-    /// For each pass, rows of activations in memory.
-    pub(super) band_rows: Vec<usize>,
+    /// Whether layers of a whole strip may be in memory; it is faster.
+    pub(super) planes: bool,
     bytes: u64,
 }
 
@@ -60,8 +61,8 @@ impl StripPlan {
             .chain([rows]);
         let mut least: Option<Self> = None;
         for count in counts {
-            for budget in BAND_BUDGETS {
-                let plan = Self::of(request, count, budget);
+            for planes in [true, false] {
+                let plan = Self::of(request, count, planes);
                 if plan.bytes <= limit {
                     return plan;
                 }
@@ -71,11 +72,11 @@ impl StripPlan {
             }
         }
         // `counts` ends with a number of rows, which is at least one.
-        least.unwrap_or_else(|| Self::of(request, 1, BAND_BUDGETS[0]))
+        least.unwrap_or_else(|| Self::of(request, 1, true))
     }
 
     /// The plan with `count` strips.
-    pub(super) fn of(request: StripRequest<'_>, count: usize, budget: u64) -> Self {
+    pub(super) fn of(request: StripRequest<'_>, count: usize, planes: bool) -> Self {
         let StripRequest {
             model,
             input,
@@ -105,20 +106,17 @@ impl StripPlan {
             .map(|factor| Size::new(input.width * factor, rows * factor))
             .map(|size| Size::new(size.width + 2 * MARGIN, size.height + 2 * MARGIN))
             .collect();
-        let band_rows: Vec<usize> = grids
-            .iter()
-            .map(|grid| model.band_rows(*grid, budget))
-            .collect();
         let made = strips
             .iter()
             .map(|strip| strip.output.len())
             .max()
             .unwrap_or(0);
-        let bytes = bytes(request, &grids, &band_rows, made);
+        let alone = passes == 1 && strips.len() == 1;
+        let bytes = bytes(request, &grids, (planes, alone), made);
         Self {
             passes,
             strips,
-            band_rows,
+            planes,
             bytes,
         }
     }
@@ -154,14 +152,21 @@ fn halo(convolutions: usize, steps: usize, passes: usize) -> usize {
     once + again + RESIZE_HALO
 }
 
-/// Peak memory of a strip of `made` rows of the result and of what there is beside it.
-fn bytes(request: StripRequest<'_>, grids: &[Size], band_rows: &[usize], made: usize) -> u64 {
+/// Peak memory of a strip of `made` rows of the result and of what there is beside it, with `layers` of whole strips or
+/// without; `alone` if all there is to do is one pass for one strip.
+fn bytes(
+    request: StripRequest<'_>,
+    grids: &[Size],
+    (layers, alone): (bool, bool),
+    made: usize,
+) -> u64 {
     let StripRequest {
         model,
         format,
         input,
         output,
-        ..
+        steps,
+        threads,
     } = request;
     let planes = |size: Size| -> u64 {
         let samples: usize = (0..format.plane_count())
@@ -174,13 +179,16 @@ fn bytes(request: StripRequest<'_>, grids: &[Size], band_rows: &[usize], made: u
     let window = model.config().frames as u64;
     let held = window * (planes(input) + FLOAT * input.pixels() as u64);
     let last = grids.last().map_or(0, |grid| grid.pixels()) as u64;
-    let latents = 2 * last * LATENT as u64 * FLOAT;
-    let crops = grids.iter().map(|grid| grid.pixels() as u64).sum::<u64>() * window * FLOAT;
-    let scratch = grids
-        .iter()
-        .zip(band_rows)
-        .map(|(grid, rows)| model.scratch_bytes(grid.width, *rows));
     let large = last * LATENT as u64 * FLOAT;
+    // Between evaluations.
+    let states = if steps > 1 { 2 * large } else { 0 };
+    let crops = grids.iter().map(|grid| grid.pixels() as u64).sum::<u64>() * window * FLOAT;
+    let set = |grid: &Size| model.buffer_bytes(*grid, layers, threads);
+    // Passes, and strips of other heights, have sets of their own.
+    let sets = if alone { 1 } else { KEPT_BUFFERS as u64 };
+    let buffers = sets * grids.iter().map(set).max().unwrap_or(0);
+    // What the first of two passes gives.
+    let between_passes = grids[1..].first().map_or(0, |grid| grid.pixels()) as u64 * FLOAT;
     // The resizer goes along the rows first: large rows of the final width.
     let between =
         (output.width * grids.last().map_or(0, |grid| grid.height * FACTOR)) as u64 * FLOAT;
@@ -192,5 +200,5 @@ fn bytes(request: StripRequest<'_>, grids: &[Size], band_rows: &[usize], made: u
     } else {
         large + between + resized
     };
-    held + planes(output) + crops + latents + scratch.sum::<u64>().max(finish)
+    held + planes(output) + crops + buffers + states + between_passes.max(finish)
 }

@@ -65,6 +65,13 @@ impl Span {
     }
 }
 
+/// Buffers for resizing, kept from one plane to the next.
+#[derive(Debug, Default)]
+pub struct ResizeBuffers {
+    resizer: Resizer,
+    part: Vec<f32>,
+}
+
 /// Resizes `plane` of `size`, the part `x` by `y` of it, to `target`.
 ///
 /// # Errors
@@ -74,12 +81,21 @@ pub fn resize(
     size: Size,
     spans: (Span, Span),
     target: Size,
+    buffers: &mut ResizeBuffers,
     cancel: &CancelToken,
 ) -> Result<Vec<f32>> {
     let mut out = vec![0.0; target.pixels()];
-    parts(plane, size, spans, target, cancel, |first, part| {
-        out[first..][..part.len()].copy_from_slice(part);
-    })?;
+    parts(
+        plane,
+        size,
+        spans,
+        target,
+        buffers,
+        cancel,
+        |first, part| {
+            out[first..][..part.len()].copy_from_slice(part);
+        },
+    )?;
     Ok(out)
 }
 
@@ -90,25 +106,34 @@ fn resize_codes<S: Code>(
     spans: (Span, Span),
     target: Size,
     max: u16,
+    buffers: &mut ResizeBuffers,
     cancel: &CancelToken,
 ) -> Result<Vec<S>> {
     let plane: Vec<f32> = plane.par_iter().map(|code| code.to_f32()).collect();
     let mut out = vec![S::default(); target.pixels()];
-    parts(&plane, size, spans, target, cancel, |first, part| {
-        out[first..][..part.len()]
-            .par_chunks_mut(CODES)
-            .zip(part.par_chunks(CODES))
-            .for_each(|(out, values)| {
-                let work = Codes {
-                    values,
-                    gain: 1.0,
-                    offset: 0.0,
-                    max: f32::from(max),
-                    out,
-                };
-                run(CpuLevel::detected(), work);
-            });
-    })?;
+    parts(
+        &plane,
+        size,
+        spans,
+        target,
+        buffers,
+        cancel,
+        |first, part| {
+            out[first..][..part.len()]
+                .par_chunks_mut(CODES)
+                .zip(part.par_chunks(CODES))
+                .for_each(|(out, values)| {
+                    let work = Codes {
+                        values,
+                        gain: 1.0,
+                        offset: 0.0,
+                        max: f32::from(max),
+                        out,
+                    };
+                    run(CpuLevel::detected(), work);
+                });
+        },
+    )?;
     Ok(out)
 }
 
@@ -119,6 +144,7 @@ fn parts(
     size: Size,
     (mut x, mut y): (Span, Span),
     target: Size,
+    buffers: &mut ResizeBuffers,
     cancel: &CancelToken,
     mut take: impl FnMut(usize, &[f32]),
 ) -> Result<()> {
@@ -138,7 +164,8 @@ fn parts(
 
     let rows = (PART / target.width).clamp(1, target.height);
     let step = y.length / target.height as f64;
-    let mut out = vec![0.0; rows * target.width];
+    let ResizeBuffers { resizer, part: out } = buffers;
+    out.resize(rows * target.width, 0.0);
     for first in (0..target.height).step_by(rows) {
         cancel.check()?;
         let part = Size::new(target.width, rows.min(target.height - first));
@@ -147,17 +174,17 @@ fn parts(
             length: step * part.height as f64,
         };
         let out = &mut out[..part.pixels()];
-        lanczos(plane, padded, x, y, out, part)?;
+        lanczos(resizer, plane, padded, (x, y), out, part)?;
         take(first * target.width, out);
     }
     Ok(())
 }
 
 fn lanczos(
+    resizer: &mut Resizer,
     plane: &[f32],
     size: Size,
-    x: Span,
-    y: Span,
+    (x, y): (Span, Span),
     out: &mut [f32],
     target: Size,
 ) -> Result<()> {
@@ -185,7 +212,7 @@ fn lanczos(
         .resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3))
         .crop(left, top, width, height);
     // The typed call, for one type: the untyped one would compile a resizer for each pixel type there is.
-    Resizer::new()
+    resizer
         .resize_typed(&source, &mut sink, &options)
         .map_err(|e| failed(&e))
 }
@@ -198,6 +225,7 @@ pub fn resize_frame_plane(
     frame: &Frame,
     index: usize,
     target: Size,
+    buffers: &mut ResizeBuffers,
     cancel: &CancelToken,
 ) -> Result<Samples> {
     let (format, size) = (frame.format(), frame.size());
@@ -217,8 +245,12 @@ pub fn resize_frame_plane(
     }
     let max = format.max_value();
     Ok(match frame.planes()[index].as_ref() {
-        Samples::U8(plane) => Samples::U8(resize_codes(plane, from, spans, to, max, cancel)?),
-        Samples::U16(plane) => Samples::U16(resize_codes(plane, from, spans, to, max, cancel)?),
+        Samples::U8(plane) => {
+            Samples::U8(resize_codes(plane, from, spans, to, max, buffers, cancel)?)
+        }
+        Samples::U16(plane) => {
+            Samples::U16(resize_codes(plane, from, spans, to, max, buffers, cancel)?)
+        }
     })
 }
 
@@ -250,8 +282,16 @@ mod tests {
                 let y = Span::chroma(height * 2, out * 2, 1, siting);
                 let flat = vec![77u8; size.pixels()];
                 let target = Size::new(out, out);
-                let got =
-                    resize_codes(&flat, size, (x, y), target, 255, &CancelToken::new()).unwrap();
+                let got = resize_codes(
+                    &flat,
+                    size,
+                    (x, y),
+                    target,
+                    255,
+                    &mut ResizeBuffers::default(),
+                    &CancelToken::new(),
+                )
+                .unwrap();
                 assert!(got.iter().all(|v| *v == 77), "{size} {siting:?}");
             }
         }
@@ -272,6 +312,7 @@ mod tests {
                 Size::new(input / 2, 1),
                 spans,
                 target,
+                &mut ResizeBuffers::default(),
                 &CancelToken::new(),
             )
             .unwrap();
@@ -296,6 +337,7 @@ mod tests {
             spans,
             target,
             1023,
+            &mut ResizeBuffers::default(),
             &CancelToken::new(),
         )
         .unwrap();
@@ -308,7 +350,15 @@ mod tests {
         let size = Size::new(7, 5);
         let spans = (Span::whole(7), Span::whole(5));
         assert_eq!(
-            resize(&plane, size, spans, size, &CancelToken::new()).unwrap(),
+            resize(
+                &plane,
+                size,
+                spans,
+                size,
+                &mut ResizeBuffers::default(),
+                &CancelToken::new()
+            )
+            .unwrap(),
             plane
         );
     }
@@ -322,7 +372,15 @@ mod tests {
             .flat_map(|y| vec![y as f32; size.width])
             .collect();
         let spans = (Span::whole(size.width), Span::whole(size.height));
-        let got = resize(&plane, size, spans, target, &CancelToken::new()).unwrap();
+        let got = resize(
+            &plane,
+            size,
+            spans,
+            target,
+            &mut ResizeBuffers::default(),
+            &CancelToken::new(),
+        )
+        .unwrap();
         let column: Vec<f32> = got.chunks(target.width).map(|row| row[100]).collect();
         for (y, pair) in column.windows(2).enumerate().take(84).skip(12) {
             let step = pair[1] - pair[0];
@@ -340,9 +398,16 @@ mod tests {
         let spans = (Span::whole(1), Span::whole(1));
         let size = Size::new(1, 1);
         assert!(
-            resize(&[0.0], size, spans, size, &cancel)
-                .unwrap_err()
-                .is_cancelled()
+            resize(
+                &[0.0],
+                size,
+                spans,
+                size,
+                &mut ResizeBuffers::default(),
+                &cancel
+            )
+            .unwrap_err()
+            .is_cancelled()
         );
     }
 }

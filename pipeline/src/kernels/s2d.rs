@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::cpu::CpuLevel;
-use super::vector::{Work, run};
+use super::vector::{Work, cut, run};
 use crate::clip::Samples;
 
 /// Side of the block of large pixels behind one small pixel.
@@ -33,7 +33,7 @@ impl Code for u8 {
 
     #[inline(always)]
     fn from_f32(value: f32, max: f32) -> Self {
-        (value.clamp(0.0, max) + 0.5) as Self
+        cut(value + 0.5, max) as Self
     }
 }
 
@@ -45,7 +45,7 @@ impl Code for u16 {
 
     #[inline(always)]
     fn from_f32(value: f32, max: f32) -> Self {
-        (value.clamp(0.0, max) + 0.5) as Self
+        cut(value + 0.5, max) as Self
     }
 }
 
@@ -202,19 +202,22 @@ impl<S: Code> Work for CodeRow<'_, S> {
         else {
             return;
         };
-        let (blocks, _) = self.latent.as_chunks::<LATENT>();
-        let lines = (a.as_chunks_mut::<FACTOR>().0.iter_mut())
+        let mut lines = (a.as_chunks_mut::<FACTOR>().0.iter_mut())
             .zip(b.as_chunks_mut::<FACTOR>().0)
             .zip((c.as_chunks_mut::<FACTOR>().0.iter_mut()).zip(d.as_chunks_mut::<FACTOR>().0));
-        for (block, ((a, b), (c, d))) in blocks.iter().zip(lines) {
-            let mut codes = [S::default(); LATENT];
-            for (code, value) in codes.iter_mut().zip(block) {
+        // A long plain loop for the arithmetic, then the codes to their places.
+        let mut codes = [S::default(); 32 * LATENT];
+        for values in self.latent.chunks(codes.len()) {
+            for (code, value) in codes.iter_mut().zip(values) {
                 *code = S::from_f32(value * gain + offset, self.scale.max);
             }
-            a.copy_from_slice(&codes[..4]);
-            b.copy_from_slice(&codes[4..8]);
-            c.copy_from_slice(&codes[8..12]);
-            d.copy_from_slice(&codes[12..]);
+            let (blocks, _) = codes[..values.len()].as_chunks::<LATENT>();
+            for (block, ((a, b), (c, d))) in blocks.iter().zip(&mut lines) {
+                a.copy_from_slice(&block[..4]);
+                b.copy_from_slice(&block[4..8]);
+                c.copy_from_slice(&block[8..12]);
+                d.copy_from_slice(&block[12..]);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 
 use crate::clip::{Frame, FrameFormat, Planes, Samples, Siting, Size};
 use crate::error::{Error, Result};
-use crate::kernels::resize::resize_frame_plane;
+use crate::kernels::resize::{ResizeBuffers, resize_frame_plane};
 use crate::progress::Progress;
 
 /// Frames of one size as a tensor `[frames, height, width, 3]` in 0..=255.
@@ -42,7 +42,8 @@ pub fn to_frame(frames: &Tensor, index: usize, like: &Frame, progress: &Progress
         .then(|| {
             let plane = format.plane_count() - 1;
             let size = Size::new(width, height);
-            resize_frame_plane(like, plane, size, progress.cancel_token())
+            let buffers = &mut ResizeBuffers::default();
+            resize_frame_plane(like, plane, size, buffers, progress.cancel_token())
         })
         .transpose()?;
     encode(frames, index, &format, alpha)

@@ -110,6 +110,7 @@ impl Session for CompactSession {
                     input: self.size,
                     output: self.output,
                     steps,
+                    threads: self.enhancer.runtime().threads(),
                 };
                 match plan_strips(request, progress) {
                     Ok(plan) => plan,

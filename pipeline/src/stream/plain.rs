@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Session;
 use crate::clip::{Frame, Size};
 use crate::error::Result;
-use crate::kernels::resize::resize_frame_plane;
+use crate::kernels::resize::{ResizeBuffers, resize_frame_plane};
 use crate::progress::{CancelToken, Progress};
 use crate::stage2::EnhanceOptions;
 
@@ -22,8 +22,9 @@ fn resized(frame: &Frame, size: Size, cancel: &CancelToken) -> Result<Frame> {
     if frame.size() == size {
         return Ok(frame.clone());
     }
+    let mut buffers = ResizeBuffers::default();
     let planes: Result<_> = (0..frame.planes().len())
-        .map(|index| resize_frame_plane(frame, index, size, cancel))
+        .map(|index| resize_frame_plane(frame, index, size, &mut buffers, cancel))
         .collect();
     Frame::new(*frame.format(), size, planes?)
 }

@@ -6,7 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use flashvideo::checkpoint::{Checkpoint, Weights};
 use flashvideo::dit::rope::Rope;
 use flashvideo::dit::{Grid, Transformer};
-use flashvideo::kernels::conv3x3::{Activation, Conv3x3, Plane};
+use flashvideo::kernels::conv3x3::bands::{Bands, CACHE, Layer, Network, Pixels, PixelsMut, Shape};
+use flashvideo::kernels::conv3x3::{Activation, Cell, Conv3x3, Window};
 use flashvideo::stage1::{self, GenerateOptions, Generator};
 use flashvideo::{
     CancelToken, DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Error, Frame, FrameFormat,
@@ -166,14 +167,19 @@ pub fn srvgg() -> Vec<Case> {
 const BODY: usize = 32;
 const COLOURS: usize = 3;
 
-struct Srvgg<T> {
-    picture: Vec<f32>,
-    layers: Vec<(Conv3x3<T>, Vec<f32>)>,
-    tail: Conv3x3<T>,
-    input: Plane<T>,
-    planes: [Plane<T>; 2],
+struct Srvgg<T: Cell> {
+    network: Layers<T>,
+    bands: Bands<T>,
+    /// The ten convolutions' result, `[h, w, 48]`.
     latent: Vec<f32>,
     out: Vec<f32>,
+}
+
+struct Layers<T> {
+    picture: Vec<f32>,
+    layers: Vec<Layer<T>>,
+    convolutions: Vec<(Conv3x3<T>, Vec<f32>)>,
+    tail: Conv3x3<T>,
 }
 
 impl<T: Activation + Operand> Srvgg<T> {
@@ -186,48 +192,79 @@ impl<T: Activation + Operand> Srvgg<T> {
         };
         let slope = |seed| values(seed, BODY, 0.5).into_iter().map(f32::abs).collect();
         let inputs = |index| if index == 0 { COLOURS } else { BODY };
-        let (rows, width) = (SMALL.height, SMALL.width);
-        Self {
+        let layer = |index| Layer {
+            border: vec![T::default(); Conv3x3::<T>::padded_inputs(inputs(index))],
+            sums: false,
+            inside: false,
+        };
+        let network = Layers {
             picture: values(1, COLOURS * SMALL.pixels(), 1.0),
-            layers: (0..9)
-                .map(|index| (conv(10 * index, inputs(index), BODY), slope(10 * index + 2)))
+            layers: (0..10).map(layer).collect(),
+            convolutions: (0..9)
+                .map(|index| {
+                    let seed = 10 * index as u32;
+                    (conv(seed, inputs(index), BODY), slope(seed + 2))
+                })
                 .collect(),
             tail: conv(90, BODY, 48),
-            input: Plane::new(rows, width, Conv3x3::<T>::padded_inputs(COLOURS)),
-            planes: [Plane::new(rows, width, BODY), Plane::new(rows, width, BODY)],
+        };
+        let shape = Shape {
+            layers: &network.layers,
+            outputs: 48,
+            size: SMALL,
+            group: CACHE,
+        };
+        Self {
+            bands: Bands::new(shape),
+            network,
             latent: vec![0.0; SMALL.pixels() * 48],
             out: vec![0.0; SMALL.pixels() * 48],
         }
     }
 }
 
+impl<T: Activation> Network for Layers<T> {
+    type Cell = T;
+
+    fn layers(&self) -> &[Layer<T>] {
+        &self.layers
+    }
+
+    /// There is none: the network's own result is wanted.
+    fn state(&self, _: usize, _: &mut [f32]) {}
+
+    fn input(&self, row: usize, _: &[f32], to: &mut [T]) {
+        let channels = self.layers[0].border.len();
+        for (column, pixel) in to.chunks_exact_mut(channels).enumerate() {
+            for (colour, value) in pixel.iter_mut().take(COLOURS).enumerate() {
+                let at = (colour * SMALL.height + row) * SMALL.width + column;
+                *value = T::from_f32(self.picture[at]);
+            }
+        }
+    }
+
+    fn layer(
+        &self,
+        layer: usize,
+        from: Window<'_, T>,
+        _: Option<Pixels<'_, T>>,
+        to: PixelsMut<'_, T>,
+    ) {
+        let (conv, slope) = &self.convolutions[layer - 1];
+        conv.prelu(from, slope, to.values);
+    }
+
+    fn result(&self, from: Window<'_, T>, _: &[f32], to: &mut [f32]) {
+        self.tail.step(from, None, 1.0, to);
+    }
+}
+
 impl<T: Activation + Operand> Subject for Srvgg<T> {
     fn run(&mut self) -> Result<()> {
-        let cancel = CancelToken::new();
-        let (channels, stride) = (self.input.channels(), self.input.stride());
-        let all = 0..SMALL.height;
-        self.input
-            .rows_mut(all.clone())
-            .par_chunks_exact_mut(stride)
-            .enumerate()
-            .for_each(|(row, out)| {
-                let pixels = out.chunks_exact_mut(channels).skip(1).take(SMALL.width);
-                for (column, pixel) in pixels.enumerate() {
-                    for (colour, value) in pixel.iter_mut().take(COLOURS).enumerate() {
-                        let at = (colour * SMALL.height + row) * SMALL.width + column;
-                        *value = T::from_f32(self.picture[at]);
-                    }
-                }
-            });
-        let [a, b] = &mut self.planes;
-        let (mut from, mut to) = (a, b);
-        for (index, (conv, slope)) in self.layers.iter().enumerate() {
-            let source = if index == 0 { &self.input } else { &*from };
-            conv.prelu(source, slope, to, all.clone(), &cancel)?;
-            std::mem::swap(&mut from, &mut to);
-        }
-        self.tail
-            .step(from, all, None, 1.0, &mut self.latent, &cancel)?;
+        let put = |row: &[f32], out: &mut [f32]| out.copy_from_slice(row);
+        let (rows, cancel) = (0..SMALL.height, CancelToken::new());
+        self.bands
+            .run(&self.network, rows, &mut self.latent, put, &cancel)?;
         // Pixel shuffle.
         let large = 4 * SMALL.width;
         let latent = &self.latent;

@@ -1,11 +1,13 @@
 //! The compact models in int8.
 
+use super::super::chain::tests::with_evaluation;
 use super::*;
+use crate::kernels::conv3x3::bands::tests::{SIZES, assert_bands_equal, layer_by_layer};
 
 /// The model in int8 on any processor.
 pub(super) fn rounded(model: CompactModel) -> CompactModel {
     CompactModel {
-        int8: Some(model.int8_chain().unwrap()),
+        int8: Some(Int8::new(model.int8_chain().unwrap())),
         ..model
     }
 }
@@ -22,39 +24,19 @@ fn random_with_ranges(residual: bool, frames: usize) -> CompactModel {
 }
 
 #[test]
-fn int8_bands_and_strips_equal_the_whole() {
+fn int8_bands_equal_layers() {
     for residual in [false, true] {
-        let model = random_with_ranges(residual, 3);
-        let size = Size::new(9, 37);
-        let luma = |frame: usize| LumaPlane {
-            size,
-            data: (0..size.pixels())
-                .map(|i| ((i * 7919 + frame * 31) % 211) as f32 / 105.0 - 1.0)
-                .collect(),
-        };
-        let window: Vec<_> = (0..3).map(|frame| Arc::new(luma(frame))).collect();
-        let x =
-            Tensor::from_vec(model.reference(&window[1]), (1, 37, 9, 16), &Device::Cpu).unwrap();
-        let run = |band_rows| {
-            let condition = Condition {
-                windows: vec![window.clone()],
-                sigma: 0.0,
-                band_rows,
-            };
-            let at = FlowTime {
-                t: 0.0,
-                dt: 1.0,
-                index: 0,
-            };
-            let none = Progress::none();
-            let x = model.advance(x.clone(), at, &condition, &none).unwrap();
-            x.flatten_all().unwrap().to_vec1::<f32>().unwrap()
-        };
-        let whole = run(37);
-        assert!(whole.iter().all(|v| v.is_finite()));
-        // Bands after a whole picture meet used buffers of another size.
-        for band in [1, 13, 16, 36, 37] {
-            assert_eq!(run(band), whole, "{band} rows");
+        let config = small(residual, 3);
+        let weights = random_with_ranges(residual, 3).weights;
+        for level in [CpuLevel::Scalar, CpuLevel::detected()] {
+            let chain = Int8Chain::new(&weights.base, &config, level).unwrap();
+            for size in SIZES {
+                with_evaluation(&chain, size, 3, |evaluation| {
+                    assert_bands_equal(evaluation, size, LATENT);
+                    let result = layer_by_layer(evaluation, size, LATENT);
+                    assert!(result.iter().all(|v| v.is_finite()));
+                });
+            }
         }
     }
 }
@@ -74,7 +56,7 @@ fn int8_is_for_the_start_of_a_flow_without_noise() {
             let condition = Condition {
                 windows: vec![vec![luma.clone()]],
                 sigma,
-                band_rows: 6,
+                planes: true,
             };
             let at = FlowTime {
                 t,
@@ -114,6 +96,7 @@ const TOWERS: &[u8] = include_bytes!("../../../tests/data/towers-96x64.gray");
 #[cfg(feature = "builtin")]
 #[test]
 fn built_in_models_in_int8_stay_near_f32() {
+    use super::built_in::samples;
     let size = Size::new(96, 64);
     let frame = Frame::new(
         FrameFormat::gray(),

@@ -44,7 +44,7 @@ unsafe fn tile<const P: usize>(
     channel: usize,
 ) {
     let inputs = conv.inputs;
-    // SAFETY: the window of P pixels is inside the three rows; weights of the block are 9 * inputs * 16 values; the
+    // SAFETY: the window of P pixels is inside the three lines; weights of the block are 9 * inputs * 16 values; the
     // sink has the tile's values.
     unsafe {
         let mut weights = conv.weights.as_ptr().add(channel * 9 * inputs);
@@ -56,7 +56,7 @@ unsafe fn tile<const P: usize>(
             }
         }
         for line in 0..3 {
-            let x = row.x.add(line * row.stride + pixel * inputs);
+            let x = row.x[line].add(pixel * inputs);
             for k in 0..3 * inputs {
                 let w = [
                     _mm256_loadu_ps(weights),
@@ -85,11 +85,11 @@ unsafe fn tile<const P: usize>(
                     }
                 }
             }
-            RawSink::Add { out } => {
+            RawSink::Add { out, skip } => {
                 for n in 0..N {
                     for (p, sums) in sums.iter().enumerate() {
-                        let out = out.add(at(p, n));
-                        _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(out), sums[n]));
+                        let skip = _mm256_loadu_ps(skip.add(at(p, n)));
+                        _mm256_storeu_ps(out.add(at(p, n)), _mm256_add_ps(skip, sums[n]));
                     }
                 }
             }

@@ -57,7 +57,7 @@ unsafe fn tile<const P: usize, const N: usize>(
     channel: usize,
 ) {
     let inputs = conv.inputs;
-    // SAFETY: the window of P pixels is inside the three rows; weights of the block are 9 * inputs * 16 * N values;
+    // SAFETY: the window of P pixels is inside the three lines; weights of the block are 9 * inputs * 16 * N values;
     // the sink has the tile's values.
     unsafe {
         let mut weights = conv.weights.as_ptr().add(channel * 9 * inputs);
@@ -69,7 +69,7 @@ unsafe fn tile<const P: usize, const N: usize>(
             }
         }
         for line in 0..3 {
-            let x = row.x.add(line * row.stride + pixel * inputs);
+            let x = row.x[line].add(pixel * inputs);
             for k in 0..3 * inputs {
                 let mut w = [_mm512_setzero_ps(); N];
                 for (n, w) in w.iter_mut().enumerate() {
@@ -98,11 +98,11 @@ unsafe fn tile<const P: usize, const N: usize>(
                     }
                 }
             }
-            RawSink::Add { out } => {
+            RawSink::Add { out, skip } => {
                 for n in 0..N {
                     for (p, sums) in sums.iter().enumerate() {
-                        let out = out.add(at(p, n));
-                        _mm512_storeu_ps(out, _mm512_add_ps(_mm512_loadu_ps(out), sums[n]));
+                        let skip = _mm512_loadu_ps(skip.add(at(p, n)));
+                        _mm512_storeu_ps(out.add(at(p, n)), _mm512_add_ps(skip, sums[n]));
                     }
                 }
             }

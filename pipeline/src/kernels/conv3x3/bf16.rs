@@ -59,7 +59,7 @@ unsafe fn tile<const P: usize, const N: usize>(
 ) {
     // `Conv3x3` pads its inputs to an even number, so that pairs never straddle two pixels.
     let pairs = conv.inputs / 2;
-    // SAFETY: the window of P pixels is inside the three rows; weights of the block are 9 * inputs * 16 * N values;
+    // SAFETY: the window of P pixels is inside the three lines; weights of the block are 9 * inputs * 16 * N values;
     // the sink has the tile's values; `bf16` is 16 bits, `__m512bh` any 512 bits.
     unsafe {
         let mut weights = conv.weights.as_ptr().add(channel * 9 * conv.inputs);
@@ -71,10 +71,7 @@ unsafe fn tile<const P: usize, const N: usize>(
             }
         }
         for line in 0..3 {
-            let x = row
-                .x
-                .add(line * row.stride + pixel * conv.inputs)
-                .cast::<i32>();
+            let x = row.x[line].add(pixel * conv.inputs).cast::<i32>();
             for k in 0..3 * pairs {
                 let mut w = [_mm512_setzero_si512(); N];
                 for (n, w) in w.iter_mut().enumerate() {
@@ -103,11 +100,11 @@ unsafe fn tile<const P: usize, const N: usize>(
                     }
                 }
             }
-            RawSink::Add { out } => {
+            RawSink::Add { out, skip } => {
                 for n in 0..N {
                     for (p, sums) in sums.iter().enumerate() {
-                        let out = out.add(at(p, n));
-                        store(out, _mm512_add_ps(load(out), sums[n]));
+                        let skip = load(skip.add(at(p, n)));
+                        store(out.add(at(p, n)), _mm512_add_ps(skip, sums[n]));
                     }
                 }
             }

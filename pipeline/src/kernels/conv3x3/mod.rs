@@ -1,4 +1,4 @@
-//! 3x3 convolution of channels-last planes, zero-padded, with bias and what follows it in one pass.
+//! 3x3 convolution of channels-last rows, with bias and what follows it in one pass.
 //!
 //! A kernel computes a tile of some pixels by a block of output channels in registers. In a channels-last row the
 //! three horizontal taps of a pixel are contiguous, so a tile is three runs of multiply-adds, each over 3 x inputs
@@ -9,27 +9,19 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod bands;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+mod cell;
 pub mod int8;
 mod pack;
-mod plane;
 mod scalar;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
-
-use rayon::prelude::*;
-
-pub use self::plane::{Activation, Cell, Plane};
-use crate::error::Result;
+pub use self::cell::{Activation, Cell};
 use crate::kernels::aligned::AlignedVec;
 use crate::kernels::cpu::CpuLevel;
-use crate::progress::CancelToken;
-
-/// Rows of a task, at most: what a thread may still be at when the others are done.
-const TASK_ROWS: usize = 8;
 
 /// Output channels come in multiples of this.
 pub const LANES: usize = 16;
@@ -45,15 +37,16 @@ pub struct Conv3x3<T> {
     bias: AlignedVec<f32>,
 }
 
+/// The row above, the row itself and the row below, each with a pixel of border on both sides.
+pub type Window<'a, T> = [&'a [T]; 3];
+
 /// What a row kernel reads and writes.
 ///
-/// `x` points at the left border pixel of the row above; the three rows are `stride` values apart and
-/// `(width + 2) * inputs` long.
+/// `x` points at the left border pixels of the three lines of a [`Window`], `(width + 2) * inputs` long.
 #[derive(Clone, Copy, Debug)]
 #[doc(hidden)]
 pub struct RawRow<T> {
-    x: *const T,
-    stride: usize,
+    x: [*const T; 3],
     width: usize,
     sink: RawSink<T>,
 }
@@ -63,8 +56,8 @@ pub struct RawRow<T> {
 enum RawSink<T> {
     /// `out = s < 0 ? s * slope : s`
     Prelu { out: *mut T, slope: *const f32 },
-    /// `out += s`
-    Add { out: *mut T },
+    /// `out = skip + s`
+    Add { out: *mut T, skip: *const T },
     /// `out = base + scale * s`; a null `base` is zero
     Step {
         out: *mut f32,
@@ -80,7 +73,7 @@ impl<T: Activation> Conv3x3<T> {
     }
 
     /// Packs `weight` `[outputs, inputs, 3, 3]` and `bias` `[outputs]` for `level` (or the fastest below it that has
-    /// a kernel for `T`). Input planes have [`padded_inputs`](Self::padded_inputs) channels.
+    /// a kernel for `T`). Inputs have [`padded_inputs`](Self::padded_inputs) channels.
     ///
     /// # Panics
     /// When the lengths do not fit or `outputs` is no multiple of [`LANES`]; loaders check both.
@@ -110,137 +103,61 @@ impl<T: Activation> Conv3x3<T> {
         self.level
     }
 
-    /// `rows` of `to` = PReLU(conv(`from`)) with one slope for each output channel.
+    /// A row of PReLU(conv(`from`)) with one slope for each output channel.
     ///
-    /// # Errors
-    /// [`Error::Cancelled`](crate::Error::Cancelled); the token is checked for each row.
-    pub fn prelu(
-        &self,
-        from: &Plane<T>,
-        slope: &[f32],
-        to: &mut Plane<T>,
-        rows: Range<usize>,
-        cancel: &CancelToken,
-    ) -> Result<()> {
+    /// # Panics
+    /// As the other two: when the lengths do not fit. `out` has no border.
+    pub fn prelu(&self, from: Window<'_, T>, slope: &[f32], out: &mut [T]) {
         assert_eq!(slope.len(), self.outputs);
-        self.each_row(from, to, rows, cancel, |out| RawSink::Prelu {
-            out,
+        let sink = RawSink::Prelu {
+            out: out.as_mut_ptr(),
             slope: slope.as_ptr(),
-        })
+        };
+        self.row(from, out.len(), sink);
     }
 
-    /// `rows` of `to` += conv(`from`).
+    /// A row of `skip` + conv(`from`).
+    pub fn add(&self, from: Window<'_, T>, skip: &[T], out: &mut [T]) {
+        assert_eq!(skip.len(), out.len());
+        let sink = RawSink::Add {
+            out: out.as_mut_ptr(),
+            skip: skip.as_ptr(),
+        };
+        self.row(from, out.len(), sink);
+    }
+
+    /// A row of `base` + `scale` * conv(`from`) in f32; without `base`, of the scaled convolution alone.
     ///
-    /// # Errors
-    /// As [`prelu`](Self::prelu).
-    pub fn add(
-        &self,
-        from: &Plane<T>,
-        to: &mut Plane<T>,
-        rows: Range<usize>,
-        cancel: &CancelToken,
-    ) -> Result<()> {
-        self.each_row(from, to, rows, cancel, |out| RawSink::Add { out })
+    /// This is a flow's last layer together with its Euler step.
+    pub fn step(&self, from: Window<'_, T>, base: Option<&[f32]>, scale: f32, out: &mut [f32]) {
+        assert!(base.is_none_or(|base| base.len() == out.len()));
+        let sink = RawSink::Step {
+            out: out.as_mut_ptr(),
+            base: base.map_or(std::ptr::null(), <[f32]>::as_ptr),
+            scale,
+        };
+        self.row(from, out.len(), sink);
     }
 
-    fn each_row(
-        &self,
-        from: &Plane<T>,
-        to: &mut Plane<T>,
-        rows: Range<usize>,
-        cancel: &CancelToken,
-        sink: impl Fn(*mut T) -> RawSink<T> + Send + Sync,
-    ) -> Result<()> {
-        assert_fit(from, to, [self.inputs, self.outputs], &rows);
-        let first = rows.start;
-        each_row(to.par_rows_mut(rows), cancel, |index, out| {
-            self.row(from, first + index, sink(out.as_mut_ptr()));
-        })
-    }
-
-    /// `out` = `base` + `scale` * conv(`from`) over `rows`, in f32, `[rows, width, outputs]` without border.
-    ///
-    /// Without `base` it is the scaled convolution alone. This is a flow's last layer together with its Euler step.
-    ///
-    /// # Errors
-    /// As [`prelu`](Self::prelu).
-    pub fn step(
-        &self,
-        from: &Plane<T>,
-        rows: Range<usize>,
-        base: Option<&[f32]>,
-        scale: f32,
-        out: &mut [f32],
-        cancel: &CancelToken,
-    ) -> Result<()> {
-        let channels = [self.inputs, self.outputs];
-        each_step(from, channels, rows, base, out, cancel, |row, base, out| {
-            self.row(from, row, RawSink::Step { out, base, scale });
-        })
-    }
-
-    fn row(&self, from: &Plane<T>, row: usize, sink: RawSink<T>) {
+    fn row(&self, from: Window<'_, T>, len: usize, sink: RawSink<T>) {
         let raw = RawRow {
-            x: from.window(row).as_ptr(),
-            stride: from.stride(),
-            width: from.width(),
+            x: from.map(<[T]>::as_ptr),
+            width: width(from, [self.inputs, self.outputs], len),
             sink,
         };
-        // SAFETY: `window` has three whole rows; the callers' sinks point at whole rows of `outputs` channels, which no
-        // other task writes; `new` took no level that the processor lacks.
+        // SAFETY: `width` checked the lines, the callers their sinks, which they borrow; `new` took no level that the
+        // processor lacks.
         unsafe { T::run_row(self, &raw) }
     }
 }
 
-/// # Panics
-/// When a convolution of `channels` (in, out) cannot make `rows` of `to` of `from`.
-fn assert_fit<A: Cell, B: Cell>(
-    from: &Plane<A>,
-    to: &Plane<B>,
-    channels: [usize; 2],
-    rows: &Range<usize>,
-) {
-    assert_eq!([from.channels(), to.channels()], channels);
-    assert!(from.width() == to.width() && rows.end <= from.rows() && rows.end <= to.rows());
-}
-
-/// Calls `work` with the number of each of `rows` and the row, on all threads; looks at the token before each.
-fn each_row<R: Send>(
-    rows: impl IndexedParallelIterator<Item = R>,
-    cancel: &CancelToken,
-    work: impl Fn(usize, R) + Send + Sync,
-) -> Result<()> {
-    rows.with_max_len(TASK_ROWS)
-        .enumerate()
-        .for_each(|(index, row)| {
-            if !cancel.is_cancelled() {
-                work(index, row);
-            }
-        });
-    cancel.check()
-}
-
-/// Calls `work` with each of `rows`, where `base` has it (null without one) and where it goes in `out`.
+/// Width of a row of `len` values that a convolution of `channels` (in, out) makes of `from`.
 ///
 /// # Panics
-/// When the sizes do not fit a convolution of `channels` (in, out).
-fn each_step<T: Cell>(
-    from: &Plane<T>,
-    [inputs, outputs]: [usize; 2],
-    rows: Range<usize>,
-    base: Option<&[f32]>,
-    out: &mut [f32],
-    cancel: &CancelToken,
-    work: impl Fn(usize, *const f32, *mut f32) + Send + Sync,
-) -> Result<()> {
-    let length = from.width() * outputs;
-    assert!(from.channels() == inputs && rows.end <= from.rows());
-    assert_eq!(out.len(), rows.len() * length);
-    assert!(base.is_none_or(|base| base.len() == out.len()));
-    each_row(out.par_chunks_exact_mut(length), cancel, |index, out| {
-        let base = base.map_or(std::ptr::null(), |base| {
-            base[index * length..][..length].as_ptr()
-        });
-        work(rows.start + index, base, out.as_mut_ptr());
-    })
+/// When they do not fit.
+fn width<T>(from: Window<'_, T>, [inputs, outputs]: [usize; 2], len: usize) -> usize {
+    let width = len / outputs;
+    assert_eq!(width * outputs, len);
+    assert!(from.iter().all(|line| line.len() == (width + 2) * inputs));
+    width
 }

@@ -14,12 +14,9 @@ pub(super) unsafe fn row<T: Activation>(conv: &Conv3x3<T>, row: &RawRow<T>) {
             let mut sums = [0f32; LANES];
             sums.copy_from_slice(&conv.bias[channel..][..LANES]);
             for (line, weights) in weights.chunks_exact(LANES * run).enumerate() {
-                // SAFETY: the window of `pixel` on this line lies inside the three rows behind `x`.
+                // SAFETY: the window of `pixel` lies inside this line.
                 let x = unsafe {
-                    std::slice::from_raw_parts(
-                        row.x.add(line * row.stride + pixel * conv.inputs),
-                        run,
-                    )
+                    std::slice::from_raw_parts(row.x[line].add(pixel * conv.inputs), run)
                 };
                 for (x, weights) in x.iter().zip(weights.chunks_exact(LANES)) {
                     let x = x.to_f32();
@@ -51,9 +48,8 @@ unsafe fn store<T: Activation>(sink: RawSink<T>, at: usize, channel: usize, sums
                     };
                     *out.add(at + lane) = T::from_f32(value);
                 }
-                RawSink::Add { out } => {
-                    let out = out.add(at + lane);
-                    *out = T::from_f32((*out).to_f32() + sum);
+                RawSink::Add { out, skip } => {
+                    *out.add(at + lane) = T::from_f32((*skip.add(at + lane)).to_f32() + sum);
                 }
                 RawSink::Step { out, base, scale } => {
                     let base = if base.is_null() {

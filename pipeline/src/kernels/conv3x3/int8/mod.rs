@@ -2,7 +2,7 @@
 //!
 //! A code c of channel i stands for (c - zero_i) * step_i ([`Coding`]). The steps of the inputs are folded into the
 //! weights, which are then rounded with one scale for each output channel; the zero points become a part of the bias.
-//! That is exact also at the border of a picture as long as the border holds the zero points ([`Plane::frame`]).
+//! That is exact also at the border of a picture as long as the border holds the zero points ([`Coding::border`]).
 //! What follows the sums is f32, in one order of operations at every level: results are equal bit for bit.
 
 mod scalar;
@@ -11,16 +11,11 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
-use std::ops::Range;
-
 use half::bf16;
-use rayon::prelude::*;
 
-use super::{LANES, Plane, assert_fit, each_row, each_step, pack};
-use crate::error::Result;
+use super::{LANES, Window, pack, width};
 use crate::kernels::aligned::AlignedVec;
 use crate::kernels::cpu::CpuLevel;
-use crate::progress::CancelToken;
 
 /// Input channels that the dot product takes at once.
 const GROUP: usize = 4;
@@ -31,7 +26,7 @@ const LARGEST_WEIGHT: f32 = 127.0;
 /// Least range of a channel: dead channels must not divide by zero.
 const LEAST_RANGE: f32 = 1e-6;
 
-/// What the codes of each channel of a plane stand for: (code - zero) * step.
+/// What the codes of each channel of a layer stand for: (code - zero) * step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Coding {
     step: Vec<f32>,
@@ -41,7 +36,7 @@ pub struct Coding {
 }
 
 impl Coding {
-    /// One step and one zero point for all channels. Zero points that are no codes are good for planes whose border
+    /// One step and one zero point for all channels. Zero points that are no codes are good for layers whose border
     /// may be half a step off zero.
     pub fn uniform(channels: usize, step: f32, zero: f32) -> Self {
         Self {
@@ -103,8 +98,7 @@ pub struct Int8Conv3x3 {
 /// What a row kernel reads and writes: as [`super::RawRow`].
 #[derive(Clone, Copy, Debug)]
 struct RawRow {
-    x: *const u8,
-    stride: usize,
+    x: [*const u8; 3],
     width: usize,
     sink: RawSink,
 }
@@ -126,10 +120,11 @@ enum RawSink {
         slope: *const f32,
         stream: *mut bf16,
     },
-    /// v = `stream` + s; `stream` = v; `out` = code of v
+    /// v = `skip` + s; `stream` = v; `out` = code of v
     Add {
         out: *mut u8,
         coding: RawCoding,
+        skip: *const bf16,
         stream: *mut bf16,
     },
     /// `out = base + scale * s`; a null `base` is zero
@@ -147,7 +142,7 @@ impl Int8Conv3x3 {
     }
 
     /// Rounds and packs `weight` `[outputs, inputs, 3, 3]` and `bias` `[outputs]` for inputs of `coding`, which has
-    /// `inputs` channels. Input planes have [`padded_inputs`](Self::padded_inputs) channels; what those beyond
+    /// `inputs` channels. Inputs have [`padded_inputs`](Self::padded_inputs) channels; what those beyond
     /// `inputs` hold does not matter.
     ///
     /// # Panics
@@ -200,121 +195,69 @@ impl Int8Conv3x3 {
         }
     }
 
-    /// `rows` of `to` = codes of PReLU(conv(`from`)) with one slope for each output channel; also the values
+    /// A row of PReLU(conv(`from`)) with one slope for each output channel: codes of it in `out`, and the values
     /// themselves in `stream` if there is one.
     ///
-    /// # Errors
-    /// [`Error::Cancelled`](crate::Error::Cancelled); the token is checked for each row.
-    #[allow(clippy::too_many_arguments)]
+    /// # Panics
+    /// As the other two: when the lengths do not fit. `out` has no border.
     pub fn prelu(
         &self,
-        from: &Plane<u8>,
+        from: Window<'_, u8>,
         slope: &[f32],
         coding: &Coding,
-        to: &mut Plane<u8>,
-        stream: Option<&mut Plane<bf16>>,
-        rows: Range<usize>,
-        cancel: &CancelToken,
-    ) -> Result<()> {
+        out: &mut [u8],
+        stream: Option<&mut [bf16]>,
+    ) {
         assert!(slope.len() == self.outputs && coding.channels() == self.outputs);
-        let sink = |out: *mut u8, stream: *mut bf16| RawSink::Prelu {
-            out,
+        assert!(stream.as_ref().is_none_or(|s| s.len() == out.len()));
+        let sink = RawSink::Prelu {
+            out: out.as_mut_ptr(),
             coding: coding.raw(),
             slope: slope.as_ptr(),
-            stream,
+            stream: stream.map_or(std::ptr::null_mut(), <[bf16]>::as_mut_ptr),
         };
-        match stream {
-            Some(stream) => self.each_row_twice(from, to, stream, rows, cancel, sink),
-            None => self.each_row(from, to, rows, cancel, |out| {
-                sink(out, std::ptr::null_mut())
-            }),
-        }
+        self.row(from, out.len(), sink);
     }
 
-    /// `rows` of `stream` += conv(`from`); `to` = codes of the result.
-    ///
-    /// # Errors
-    /// As [`prelu`](Self::prelu).
+    /// A row of `skip` + conv(`from`): its values in `stream`, codes of them in `out`.
     pub fn add(
         &self,
-        from: &Plane<u8>,
-        stream: &mut Plane<bf16>,
+        from: Window<'_, u8>,
+        skip: &[bf16],
         coding: &Coding,
-        to: &mut Plane<u8>,
-        rows: Range<usize>,
-        cancel: &CancelToken,
-    ) -> Result<()> {
+        out: &mut [u8],
+        stream: &mut [bf16],
+    ) {
         assert_eq!(coding.channels(), self.outputs);
-        self.each_row_twice(from, to, stream, rows, cancel, |out, stream| RawSink::Add {
-            out,
+        assert!(skip.len() == out.len() && stream.len() == out.len());
+        let sink = RawSink::Add {
+            out: out.as_mut_ptr(),
             coding: coding.raw(),
-            stream,
-        })
+            skip: skip.as_ptr(),
+            stream: stream.as_mut_ptr(),
+        };
+        self.row(from, out.len(), sink);
     }
 
-    /// `out` = `base` + `scale` * conv(`from`) over `rows`, in f32, `[rows, width, outputs]` without border.
-    ///
-    /// # Errors
-    /// As [`prelu`](Self::prelu).
-    pub fn step(
-        &self,
-        from: &Plane<u8>,
-        rows: Range<usize>,
-        base: Option<&[f32]>,
-        scale: f32,
-        out: &mut [f32],
-        cancel: &CancelToken,
-    ) -> Result<()> {
-        let channels = [self.inputs, self.outputs];
-        each_step(from, channels, rows, base, out, cancel, |row, base, out| {
-            self.row(from, row, RawSink::Step { out, base, scale });
-        })
+    /// A row of `base` + `scale` * conv(`from`) in f32; without `base`, of the scaled convolution alone.
+    pub fn step(&self, from: Window<'_, u8>, base: Option<&[f32]>, scale: f32, out: &mut [f32]) {
+        assert!(base.is_none_or(|base| base.len() == out.len()));
+        let sink = RawSink::Step {
+            out: out.as_mut_ptr(),
+            base: base.map_or(std::ptr::null(), <[f32]>::as_ptr),
+            scale,
+        };
+        self.row(from, out.len(), sink);
     }
 
-    fn each_row(
-        &self,
-        from: &Plane<u8>,
-        to: &mut Plane<u8>,
-        rows: Range<usize>,
-        cancel: &CancelToken,
-        sink: impl Fn(*mut u8) -> RawSink + Sync + Send,
-    ) -> Result<()> {
-        assert_fit(from, to, [self.inputs, self.outputs], &rows);
-        let first = rows.start;
-        each_row(to.par_rows_mut(rows), cancel, |index, out| {
-            self.row(from, first + index, sink(out.as_mut_ptr()));
-        })
-    }
-
-    fn each_row_twice(
-        &self,
-        from: &Plane<u8>,
-        to: &mut Plane<u8>,
-        stream: &mut Plane<bf16>,
-        rows: Range<usize>,
-        cancel: &CancelToken,
-        sink: impl Fn(*mut u8, *mut bf16) -> RawSink + Sync + Send,
-    ) -> Result<()> {
-        let channels = [self.inputs, self.outputs];
-        assert_fit(from, to, channels, &rows);
-        assert_fit(from, stream, channels, &rows);
-        let first = rows.start;
-        let pairs = to.par_rows_mut(rows.clone()).zip(stream.par_rows_mut(rows));
-        each_row(pairs, cancel, |index, (out, stream)| {
-            let sink = sink(out.as_mut_ptr(), stream.as_mut_ptr());
-            self.row(from, first + index, sink);
-        })
-    }
-
-    fn row(&self, from: &Plane<u8>, row: usize, sink: RawSink) {
+    fn row(&self, from: Window<'_, u8>, len: usize, sink: RawSink) {
         let raw = RawRow {
-            x: from.window(row).as_ptr(),
-            stride: from.stride(),
-            width: from.width(),
+            x: from.map(<[u8]>::as_ptr),
+            width: width(from, [self.inputs, self.outputs], len),
             sink,
         };
-        // SAFETY: `window` has three whole rows; the callers' sinks point at whole rows of `outputs` channels, which no
-        // other task writes; `vnni` is set only where the processor has it.
+        // SAFETY: `width` checked the lines, the callers their sinks, which they borrow; `vnni` is set only where the
+        // processor has it.
         unsafe {
             #[cfg(target_arch = "x86_64")]
             if self.vnni {

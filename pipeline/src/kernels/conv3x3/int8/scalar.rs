@@ -13,12 +13,9 @@ pub(super) unsafe fn row(conv: &Int8Conv3x3, row: &RawRow) {
             let channel = index * LANES;
             let mut sums = [0i32; LANES];
             for (line, weights) in weights.chunks_exact(LANES * run).enumerate() {
-                // SAFETY: the window of `pixel` on this line lies inside the three rows behind `x`.
+                // SAFETY: the window of `pixel` lies inside this line.
                 let x = unsafe {
-                    std::slice::from_raw_parts(
-                        row.x.add(line * row.stride + pixel * conv.inputs),
-                        run,
-                    )
+                    std::slice::from_raw_parts(row.x[line].add(pixel * conv.inputs), run)
                 };
                 for (x, weights) in x.iter().zip(weights.chunks_exact(LANES)) {
                     for (sum, weight) in sums.iter_mut().zip(weights) {
@@ -64,12 +61,12 @@ unsafe fn store(sink: RawSink, at: usize, channel: usize, value: f32) {
             RawSink::Add {
                 out,
                 coding,
+                skip,
                 stream,
             } => {
-                let stream = stream.add(at);
-                let value = (*stream).to_f32() + value;
+                let value = (*skip.add(at)).to_f32() + value;
                 *out.add(at) = code(coding, channel, value);
-                *stream = round_bf16(value);
+                *stream.add(at) = round_bf16(value);
             }
             RawSink::Step { out, base, scale } => {
                 let value = scale * value;

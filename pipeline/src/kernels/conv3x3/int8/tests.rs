@@ -1,7 +1,6 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::super::Cell;
 use super::*;
 
 /// A layer and a picture in codes.
@@ -18,19 +17,13 @@ struct Case {
 }
 
 /// All that a layer can give.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 struct Results {
     prelu: Vec<u8>,
     prelu_stream: Vec<bf16>,
     add: Vec<u8>,
     add_stream: Vec<bf16>,
     steps: [Vec<f32>; 2],
-}
-
-fn inside<T: Cell>(plane: &Plane<T>) -> Vec<T> {
-    (0..plane.rows())
-        .flat_map(|row| plane.row(row).to_vec())
-        .collect()
 }
 
 impl Case {
@@ -58,83 +51,59 @@ impl Case {
         }
     }
 
-    fn plane(&self) -> Plane<u8> {
+    /// The rows with the zero points around them.
+    fn lines(&self) -> Vec<Vec<u8>> {
         let inputs = self.from.channels();
         let padded = Int8Conv3x3::padded_inputs(inputs);
-        let mut plane = Plane::new(self.rows, self.width, padded);
         // Garbage in the channels beyond the inputs: it must not matter.
         let mut border = self.from.border();
         border.resize(padded, 99);
-        plane.frame(self.rows, &border);
-        let rows = self.picture.chunks(self.width * inputs);
-        for (row, codes) in rows.enumerate() {
-            let stride = plane.stride();
-            let out = &mut plane.rows_mut(row..row + 1)[padded..stride - padded];
-            for (out, codes) in out.chunks_mut(padded).zip(codes.chunks(inputs)) {
+        let mut lines = vec![border.repeat(self.width + 2); self.rows + 2];
+        for (line, codes) in lines[1..]
+            .iter_mut()
+            .zip(self.picture.chunks(self.width * inputs))
+        {
+            let pixels = line[padded..].chunks_mut(padded);
+            for (out, codes) in pixels.zip(codes.chunks(inputs)) {
                 out[..inputs].copy_from_slice(codes);
                 out[inputs..].fill(77);
             }
         }
-        plane
+        lines
     }
 
     fn run(&self, level: CpuLevel) -> Results {
-        let cancel = CancelToken::new();
         let conv = Int8Conv3x3::new(level, &self.weight, &self.bias, &self.from);
-        let from = self.plane();
-        let outputs = self.bias.len();
-        let all = 0..self.rows;
-        let new = || Plane::<u8>::new(self.rows, self.width, outputs);
-        let mut to = new();
-        let mut stream = Plane::<bf16>::new(self.rows, self.width, outputs);
-        conv.prelu(
-            &from,
-            &self.slope,
-            &self.to,
-            &mut to,
-            None,
-            all.clone(),
-            &cancel,
-        )
-        .unwrap();
-        let alone = inside(&to);
-        let (slope, target) = (&self.slope, Some(&mut stream));
-        conv.prelu(
-            &from,
-            slope,
-            &self.to,
-            &mut to,
-            target,
-            all.clone(),
-            &cancel,
-        )
-        .unwrap();
-        assert_eq!(inside(&to), alone);
-        let (prelu, prelu_stream) = (alone, inside(&stream));
-        let (stride, length) = (stream.stride(), self.width * outputs);
-        for (row, values) in self.stream.chunks(length).enumerate() {
-            let out = &mut stream.rows_mut(row..row + 1)[outputs..stride - outputs];
-            for (out, value) in out.iter_mut().zip(values) {
-                *out = bf16::from_f32(*value);
+        let (lines, row) = (self.lines(), self.width * self.bias.len());
+        let mut results = Results::default();
+        let skips: Vec<bf16> = self.stream.iter().map(|v| bf16::from_f32(*v)).collect();
+        for (y, window) in lines.windows(3).enumerate() {
+            let window = [&window[0][..], &window[1], &window[2]];
+            let (slope, to) = (&self.slope, &self.to);
+            let (mut alone, mut codes) = (vec![0; row], vec![0; row]);
+            let mut stream = vec![bf16::ZERO; row];
+            conv.prelu(window, slope, to, &mut alone, None);
+            conv.prelu(window, slope, to, &mut codes, Some(&mut stream));
+            assert_eq!(codes, alone);
+            results.prelu.extend(&codes);
+            results.prelu_stream.extend(&stream);
+            conv.add(
+                window,
+                &skips[y * row..][..row],
+                to,
+                &mut codes,
+                &mut stream,
+            );
+            results.add.extend(&codes);
+            results.add_stream.extend(&stream);
+            let base = &self.stream[y * row..][..row];
+            for (base, steps) in [None, Some(base)].into_iter().zip(&mut results.steps) {
+                let mut out = vec![f32::NAN; row];
+                conv.step(window, base, 0.5, &mut out);
+                steps.extend(out);
             }
         }
-        conv.add(&from, &mut stream, &self.to, &mut to, all.clone(), &cancel)
-            .unwrap();
-        let steps = [None, Some(&self.stream[..])].map(|base| {
-            let mut out = vec![f32::NAN; self.stream.len()];
-            conv.step(&from, all.clone(), base, 0.5, &mut out, &cancel)
-                .unwrap();
-            out
-        });
-        let zero = |plane: &Plane<u8>| plane.window(0)[..plane.stride()].iter().all(|v| *v == 0);
-        assert!(zero(&to), "the border was written");
-        Results {
-            prelu,
-            prelu_stream,
-            add: inside(&to),
-            add_stream: inside(&stream),
-            steps,
-        }
+        results
     }
 
     /// The convolution of what the codes stand for, in f64 with weights that are not rounded.
@@ -242,17 +211,4 @@ fn codings_hold_their_ranges() {
     assert!((coding.step[2] - 3.0 / 255.0).abs() < 1e-9);
     assert!(coding.inverse.iter().all(|v| v.is_finite()));
     assert_eq!(Coding::uniform(2, 1.0 / 127.5, 127.5).border(), [128, 128]);
-}
-
-#[test]
-fn a_triggered_token_stops_the_layer() {
-    let case = Case::new(4, 8, 16, 16);
-    let conv = Int8Conv3x3::new(CpuLevel::detected(), &case.weight, &case.bias, &case.from);
-    let mut to = Plane::<u8>::new(4, 8, 16);
-    let mut stream = Plane::<bf16>::new(4, 8, 16);
-    let cancel = CancelToken::new();
-    cancel.cancel();
-    let done = conv.add(&case.plane(), &mut stream, &case.to, &mut to, 0..4, &cancel);
-    assert!(done.unwrap_err().is_cancelled());
-    assert!(inside(&to).iter().all(|v| *v == 0));
 }

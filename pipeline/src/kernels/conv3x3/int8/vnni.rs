@@ -61,16 +61,13 @@ unsafe fn tile<const P: usize, const N: usize>(
 ) {
     // `Int8Conv3x3` pads its inputs to a multiple of four, so that groups never straddle two pixels.
     let groups = conv.inputs / GROUP;
-    // SAFETY: the window of P pixels is inside the three rows; weights of the block are 9 * inputs * 16 * N values, and
+    // SAFETY: the window of P pixels is inside the three lines; weights of the block are 9 * inputs * 16 * N values, and
     // scales and biases 16 * N; the sink has the tile's values.
     unsafe {
         let mut weights = conv.weights.as_ptr().add(channel * 9 * conv.inputs);
         let mut sums = [[_mm512_setzero_si512(); N]; P];
         for line in 0..3 {
-            let x = row
-                .x
-                .add(line * row.stride + pixel * conv.inputs)
-                .cast::<i32>();
+            let x = row.x[line].add(pixel * conv.inputs).cast::<i32>();
             for k in 0..3 * groups {
                 let mut w = [_mm512_setzero_si512(); N];
                 for (n, w) in w.iter_mut().enumerate() {
@@ -120,6 +117,7 @@ unsafe fn tile<const P: usize, const N: usize>(
             RawSink::Add {
                 out,
                 coding,
+                skip,
                 stream,
             } => {
                 for (n, sums) in grown.iter().enumerate() {
@@ -127,10 +125,10 @@ unsafe fn tile<const P: usize, const N: usize>(
                     let (units, coding) =
                         (Units::load(conv, channel), Codes::load(coding, channel));
                     for (p, sum) in sums.iter().enumerate() {
-                        let stream = stream.add(at(p, n));
-                        let value = _mm512_add_ps(load(stream), units.value(*sum));
+                        let skip = load(skip.add(at(p, n)));
+                        let value = _mm512_add_ps(skip, units.value(*sum));
                         coding.store(out.add(at(p, n)), value);
-                        store(stream, value);
+                        store(stream.add(at(p, n)), value);
                     }
                 }
             }
