@@ -142,7 +142,8 @@ fn adapters_agree_with_the_trainer() {
 fn the_built_in_watercolour_paints_on_paper() {
     let runtime = Runtime::new(DeviceSpec::Cpu, DType::F32, 1).unwrap();
     let luma = |lora| {
-        let generator = Generator::find("builtin", lora, &Placement::from(runtime.clone())).unwrap();
+        let generator =
+            Generator::find("builtin", lora, &Placement::from(runtime.clone())).unwrap();
         let mut options = generator.defaults();
         options.prompt = "a red balloon above a meadow at night".to_owned();
         options.frames = 1;
@@ -153,7 +154,11 @@ fn the_built_in_watercolour_paints_on_paper() {
     };
     let (plain, painted) = (luma(None), luma(Some(("builtin:watercolour", 1.0))));
     assert!(painted > plain + 30.0, "{plain} painted {painted}");
-    let error = Generator::find("builtin", Some(("builtin:oil", 1.0)), &Placement::from(runtime));
+    let error = Generator::find(
+        "builtin",
+        Some(("builtin:oil", 1.0)),
+        &Placement::from(runtime),
+    );
     assert!(error.unwrap_err().to_string().contains("builtin:oil"));
 }
 

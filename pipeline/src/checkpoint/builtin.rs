@@ -48,7 +48,10 @@ pub fn generator(name: &str) -> Option<Builtin> {
 
 /// The built-in adapters of that name.
 pub fn adapter(name: &str) -> Option<Builtin> {
-    ADAPTERS.iter().copied().find(|adapter| adapter.name == name)
+    ADAPTERS
+        .iter()
+        .copied()
+        .find(|adapter| adapter.name == name)
 }
 
 /// The built-in Stage II model of that name.
