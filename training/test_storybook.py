@@ -14,7 +14,7 @@ if skia:
     from storybook import captions, repatch, styles, world
     from storybook.dit import Dit, LoraLinear, add_lora, patches, pick, sample, schedule
     from storybook.render import Renderer
-    from storybook.train_dit import near, parse_mix
+    from storybook.train_dit import near, parse_mix, timesteps
     from storybook.vae import Vae
 
 
@@ -136,6 +136,12 @@ class Storybook(unittest.TestCase):
                 self.assertTrue(all(token // 60 == latent for token in tokens))
                 x, y, _ = path(max(0, 4 * latent - 1.5))
                 self.assertIn(latent * 60 + int(y // 48) * columns + int(x // 48), tokens)
+
+    def test_timesteps_are_spread_over_their_part_of_the_schedule(self):
+        whole, kept = timesteps(1000, True), timesteps(1000, False)
+        self.assertAlmostEqual((whole >= 600).float().mean().item(), 0.7, delta=0.01)
+        self.assertTrue(whole.min() < 10 and 990 < whole.max() <= 999)
+        self.assertTrue(kept.min() < 10 and 640 < kept.max() < 650)
 
     def test_a_mix_may_keep_some_tokens(self):
         self.assertEqual(parse_mix("1:48:2,13:12:0.5:20"), [(1, 48, 2.0, None), (13, 12, 0.5, 20)])
