@@ -41,20 +41,21 @@ pub const ADAPTERS: &[Builtin] = &[
     },
 ];
 
+fn named(all: &[Builtin], name: &str) -> Option<Builtin> {
+    all.iter().copied().find(|builtin| builtin.name == name)
+}
+
 /// The built-in Stage I model of that name.
 pub fn generator(name: &str) -> Option<Builtin> {
-    GENERATORS.iter().copied().find(|model| model.name == name)
+    named(GENERATORS, name)
 }
 
 /// The built-in adapters of that name.
 pub fn adapter(name: &str) -> Option<Builtin> {
-    ADAPTERS
-        .iter()
-        .copied()
-        .find(|adapter| adapter.name == name)
+    named(ADAPTERS, name)
 }
 
 /// The built-in Stage II model of that name.
 pub fn enhancer(name: &str) -> Option<Builtin> {
-    ENHANCERS.iter().copied().find(|model| model.name == name)
+    named(ENHANCERS, name)
 }

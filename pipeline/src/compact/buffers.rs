@@ -45,6 +45,12 @@ impl<S> Pool<S> {
         }
         result
     }
+
+    /// Number of sets that are kept.
+    #[cfg(test)]
+    pub fn kept(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
 }
 
 impl<C: Cell> Pool<Bands<C>> {
@@ -70,6 +76,18 @@ pub(super) struct Rows<'a, O, P> {
     pub rows: Range<usize>,
     pub out: &'a mut [O],
     pub put: P,
+}
+
+/// All rows of a result as they are, to `out`.
+pub(super) fn copied(
+    out: &mut [f32],
+    height: usize,
+) -> Rows<'_, f32, impl Fn(&[f32], &mut [f32]) + Sync> {
+    Rows {
+        rows: 0..height,
+        out,
+        put: |values: &[f32], out: &mut [f32]| out.copy_from_slice(values),
+    }
 }
 
 /// The shape of a network with `layers` on a picture of `size`.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::buffers::Rows;
+use super::buffers::{Rows, copied};
 use super::chain::{Input, Step};
 use super::luma::{LumaPlane, Margins, scale, units};
 use super::state::{Noise, State};
@@ -205,11 +205,7 @@ impl Latent for Flow<'_> {
         let result = model.states.lend(fit, Default::default, |[from, to]| {
             for (index, at) in grid.iter().enumerate() {
                 to.resize(length, 0.0);
-                let rows = Rows {
-                    rows: 0..luma.size.height,
-                    out: &mut to[..],
-                    put: |values: &[f32], out: &mut [f32]| out.copy_from_slice(values),
-                };
+                let rows = copied(to, luma.size.height);
                 let input = match index {
                     0 => first,
                     _ => first.with(State::Latent(from)),

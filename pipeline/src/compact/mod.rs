@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 use half::bf16;
 
-use self::buffers::{Pool, Rows, shape};
+use self::buffers::{Pool, Rows, copied, shape};
 use self::chain::{Chain, Evaluation, Input, Step, float_layers};
 use self::int8::Int8Chain;
 use self::state::State;
@@ -259,11 +259,7 @@ impl CompactModel {
                     state: State::Latent(&values[index * length..][..length]),
                     frames: &planes,
                 };
-                let rows = Rows {
-                    rows: 0..height,
-                    out: &mut out[index * length..][..length],
-                    put: |values: &[f32], out: &mut [f32]| out.copy_from_slice(values),
-                };
+                let rows = copied(&mut out[index * length..][..length], height);
                 let at = (at.t, condition.sigma);
                 self.run(at, input, step, condition.planes, rows, cancel)?;
             }

@@ -233,6 +233,23 @@ fn largest_difference(a: &Frame, b: &Frame) -> i32 {
 }
 
 #[test]
+fn buffers_are_kept_for_the_next_frame() {
+    let frame = frame(FrameFormat::i420(), Size::new(6, 8));
+    for steps in [1, 2, 4] {
+        let model = random(true, 3);
+        for _ in 0..3 {
+            enlarged(&model, &frame, Size::new(24, 32), steps, 0.0, 1);
+        }
+        let Engine::F32(cache) = &model.engine else {
+            panic!("f32")
+        };
+        assert_eq!((cache.bands.kept(), model.resizing.kept()), (1, 1));
+        // One evaluation needs no states.
+        assert!(steps == 1 || model.states.kept() == 1, "{steps}");
+    }
+}
+
+#[test]
 fn strips_equal_the_whole() {
     let model = random(true, 3);
     for format in [FrameFormat::i420(), FrameFormat::rgb()] {
