@@ -12,7 +12,7 @@ except ImportError:
 
 if skia:
     from storybook import captions, repatch, styles, world
-    from storybook.dit import Dit, LoraLinear, add_lora, patches, pick, sample, schedule
+    from storybook.dit import Dit, LoraLinear, add_lora, falling, patches, pick, sample, schedule
     from storybook.render import Renderer
     from storybook.train_dit import near, parse_mix, timesteps
     from storybook.vae import Vae
@@ -97,7 +97,7 @@ class Storybook(unittest.TestCase):
             return signal * noise - torch.sqrt(1 - signal**2) * clean
 
         gauss = lambda *_: torch.randn(clean.shape)
-        result = sample(exact, torch.zeros(1, 2, 8), gauss(), 24, 5.0, gauss)
+        result = sample(exact, torch.zeros(1, 2, 8), gauss(), 24, falling(6.0), gauss)
         self.assertLess((result - clean).abs().max().item(), 0.05)
 
     def test_adapters_change_nothing_at_first(self):

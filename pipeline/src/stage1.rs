@@ -325,6 +325,7 @@ impl Generator {
         }
         let guidance = match self.info.guidance_rule {
             GuidanceRule::Constant => Guidance::Constant(options.guidance),
+            GuidanceRule::Falling => Guidance::Falling(options.guidance),
             GuidanceRule::Dynamic => DynamicGuidance::new(options.guidance, options.steps).into(),
         };
         SdeSchedule::new(options.steps, guidance, 1.0, 1.0)
@@ -413,8 +414,21 @@ pub fn sample(
     noise: impl FnMut(&SdeStep) -> Result<Tensor>,
     progress: &Progress,
 ) -> Result<Tensor> {
+    let empty = context.zeros_like()?;
     let velocity = |x: &Tensor, step: &SdeStep| {
-        dit.both(x, Times::new(step.timestep as f64), context, progress)
+        let times = Times::new(step.timestep as f64);
+        let one = |context: &Tensor| {
+            let out = dit
+                .forward(x, &[times], context, progress)?
+                .to_device(x.device())?;
+            Ok((out.clone(), out))
+        };
+        // At these scales one of the two does not count.
+        match step.guidance {
+            0.0 => one(&empty),
+            1.0 => one(context),
+            _ => dit.both(x, times, context, progress),
+        }
     };
     solver_dpmpp::sample(schedule, start, velocity, noise, progress, |_| Ok(()))
 }

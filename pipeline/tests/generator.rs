@@ -77,8 +77,13 @@ fn compare(file: &GeneratorFile, answers: &Path) {
     let frames = to_bytes_range(&frames).unwrap();
     close("vae.frames", &frames, &answer("vae.frames"), 0.02);
 
-    if answers.contains("sample.latent") {
-        let guidance = Guidance::Constant(info.guidance);
+    for (name, guidance) in [
+        ("sample.latent", Guidance::Constant(info.guidance)),
+        ("sample.falling", Guidance::Falling(info.guidance)),
+    ] {
+        if !answers.contains(name) {
+            continue;
+        }
         let schedule = SdeSchedule::new(info.steps, guidance, 1.0, 1.0).unwrap();
         let noise = answer("sample.noise");
         let latent = sample(
@@ -90,7 +95,7 @@ fn compare(file: &GeneratorFile, answers: &Path) {
             &progress,
         )
         .unwrap();
-        close("sample.latent", &latent, &answer("sample.latent"), 5e-4);
+        close(name, &latent, &answer(name), 5e-4);
     }
 }
 

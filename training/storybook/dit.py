@@ -188,9 +188,14 @@ def add_lora(net, rank):
     return [p for p in net.parameters() if p.requires_grad]
 
 
+def falling(strength):
+    """The guidance scale by timestep: high while it is decided what is shown and where, none when shapes and edges are drawn."""
+    return lambda t: strength if t >= 700 else min(strength, max(strength / 2, 1)) if t >= 300 else min(strength, 1)
+
+
 @torch.no_grad()
 def sample(net, context, start, steps, guidance, noise):
-    """DPM++(2M) SDE with v-prediction and a fixed guidance scale; `noise(step)` gives the gaussian of a step."""
+    """DPM++(2M) SDE with v-prediction; `guidance(timestep)` gives the guidance scale and `noise(step)` the gaussian of a step."""
     times, rates = schedule(steps)
     table = schedule()[1]
     rates = torch.cat([rates.flip(0), torch.ones(1)]).double()
@@ -203,7 +208,7 @@ def sample(net, context, start, steps, guidance, noise):
         v = net(torch.cat([x, x]), times[i].expand(2 * len(x)), torch.cat([torch.zeros_like(context), context])).float()
         clean = snapped * torch.cat([x, x]) - torch.sqrt(1 - snapped**2) * v
         free, told = clean.chunk(2)
-        guided = free + guidance * (told - free)
+        guided = free + guidance(int(times[i])) * (told - free)
         if i == steps - 1:
             return guided
         h = level(b) - level(a)

@@ -55,7 +55,7 @@ def main():
         tensors["tokenizer"] = torch.from_numpy(np.frombuffer(file.read(), np.uint8).copy())
     about = dict(
         kind="generator", name="builtin", width=480, height=270, grid_width=world.WIDTH, grid_height=world.HEIGHT, frames=world.FRAMES, fps=world.FPS, tokens=TOKENS, steps=STEPS, guidance=GUIDANCE,
-        guidance_rule="constant", latent_scale=teller.scale, vae_groups=teller.vae.CONFIG["groups"], prompt=PROMPT, words=words(), world=WORLD,
+        guidance_rule="falling", latent_scale=teller.scale, vae_groups=teller.vae.CONFIG["groups"], prompt=PROMPT, words=words(), world=WORLD,
     )
     save_file(tensors, a.out, {"flashvideo": json.dumps(about)})
     print(a.out, f"{os.path.getsize(a.out) / 1e6:.1f} MB")

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from . import captions, checker, measure, world
-from .dit import Dit, sample
+from .dit import Dit, falling, sample
 from .encode import load_vae
 from .train_dit import Prompts
 
-STEPS, GUIDANCE = 24, 5.0
+STEPS, GUIDANCE = 24, 6.0
 
 
 class Storyteller:
@@ -40,7 +40,7 @@ class Storyteller:
         shape = (len(texts), latents, self.vae.latent, world.HEIGHT // 8, world.WIDTH // 8)
         gauss = lambda *_: torch.randn(shape, generator=draw)
         with torch.autocast("cpu", torch.bfloat16):
-            x = sample(self.dit, self.prompts.features(texts), gauss(), steps, guidance, gauss)
+            x = sample(self.dit, self.prompts.features(texts), gauss(), steps, falling(guidance), gauss)
             frames = [self.vae.decode(z[None].transpose(1, 2) / self.scale)[0].float() for z in x]
         return [((f.permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy() for f in frames]
 

@@ -30,6 +30,10 @@ FRAMES = {1: (1, 5, 13), 5: (5, 13), 13: (13,)}
 """Latent frames to how long the cached clips may be of which they are the beginning."""
 
 
+LEARNT_FIRST = {"ball": 0.5, "balloon": 0.7, "boat": 0.7, "car": 0.4}
+"""How often scenes with these objects are taken; others always."""
+
+
 class Latents:
     """What lies in a folder of cached latents, by number of latent frames."""
 
@@ -53,10 +57,12 @@ class Latents:
         sources = self.files[time] if time == 1 else [f for length in FRAMES[time] for f in self.files[length]]
         weights = [len(data) for data, _ in sources]
         rows, seeds = [], []
-        for data, first in draw.choices(sources, weights, k=count):
+        while len(rows) < count:
+            data, first = draw.choices(sources, weights)[0]
             i = draw.randrange(len(data))
-            rows.append(np.asarray(data[i][:time], np.float32))
-            seeds.append(first + i)
+            if draw.random() < LEARNT_FIRST.get(world.sample(first + i).object, 1):
+                rows.append(np.asarray(data[i][:time], np.float32))
+                seeds.append(first + i)
         return torch.from_numpy(np.stack(rows)), seeds
 
 

@@ -33,6 +33,8 @@ const MAX_TOKENS: usize = 4096;
 pub enum GuidanceRule {
     /// The strength is the scale of every step.
     Constant,
+    /// Less and less, see [`Guidance::Falling`](crate::guidance::Guidance::Falling).
+    Falling,
     /// The release's ramp, see [`DynamicGuidance`](crate::guidance::DynamicGuidance).
     Dynamic,
 }
