@@ -79,7 +79,7 @@ fn compare(file: &GeneratorFile, answers: &Path) {
 
     for (name, guidance) in [
         ("sample.latent", Guidance::Constant(info.guidance)),
-        ("sample.falling", Guidance::Falling(info.guidance)),
+        ("sample.falling", Guidance::Falling(2.0 * info.guidance)),
     ] {
         if !answers.contains(name) {
             continue;

@@ -82,7 +82,7 @@ def main():
         "vae.latent": latent.transpose(1, 2), "vae.frames": frames[0].permute(1, 2, 3, 0),
         "sample.start": start, "sample.noise": noise,
         "sample.latent": dit.sample(net, features, start, STEPS, lambda _: GUIDANCE, lambda step: noise[step]),
-        "sample.falling": dit.sample(net, features, start, STEPS, dit.falling(GUIDANCE), lambda step: noise[step]),
+        "sample.falling": dit.sample(net, features, start, STEPS, dit.falling(2 * GUIDANCE), lambda step: noise[step]),
     }
 
     dit.add_lora(net, RANK)
