@@ -46,7 +46,7 @@ impl DynamicGuidance {
 pub enum Guidance {
     /// The same scale at every step.
     Constant(f64),
-    /// The strength at first, a third of it below the timestep [`THIRD`](Self::THIRD), and the prompt's output alone below
+    /// The strength at first, half of it below the timestep [`HALVED`](Self::HALVED), and the prompt's output alone below
     /// [`ALONE`](Self::ALONE).
     ///
     /// Guidance decides what is shown and where while there is little but noise; later it only makes things larger and
@@ -58,17 +58,17 @@ pub enum Guidance {
 }
 
 impl Guidance {
-    /// Below this timestep the scale of [`Falling`](Self::Falling) is a third of the strength.
-    pub const THIRD: usize = 700;
+    /// Below this timestep the scale of [`Falling`](Self::Falling) is half of the strength.
+    pub const HALVED: usize = 700;
     /// Below this timestep the scale of [`Falling`](Self::Falling) is at most 1.
-    pub const ALONE: usize = 400;
+    pub const ALONE: usize = 300;
 
     /// The scale at `timestep` (0..=999).
     pub fn scale(&self, timestep: usize) -> f64 {
         match self {
             Self::Constant(scale) => *scale,
-            Self::Falling(scale) if timestep >= Self::THIRD => *scale,
-            Self::Falling(scale) if timestep >= Self::ALONE => scale.min((scale / 3.0).max(1.0)),
+            Self::Falling(scale) if timestep >= Self::HALVED => *scale,
+            Self::Falling(scale) if timestep >= Self::ALONE => scale.min((scale / 2.0).max(1.0)),
             Self::Falling(scale) => scale.min(1.0),
             Self::Dynamic(guidance) => guidance.scale(timestep),
         }
@@ -121,8 +121,8 @@ mod tests {
     #[test]
     fn a_falling_scale_ends_at_one_and_never_rises() {
         let scales =
-            |strength| [999, 700, 699, 400, 399, 0].map(|t| Guidance::Falling(strength).scale(t));
-        assert_eq!(scales(6.0), [6.0, 6.0, 2.0, 2.0, 1.0, 1.0]);
+            |strength| [999, 700, 699, 300, 299, 0].map(|t| Guidance::Falling(strength).scale(t));
+        assert_eq!(scales(6.0), [6.0, 6.0, 3.0, 3.0, 1.0, 1.0]);
         assert_eq!(scales(1.5), [1.5, 1.5, 1.0, 1.0, 1.0, 1.0]);
         assert_eq!(scales(0.0), [0.0; 6]);
     }

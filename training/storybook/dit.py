@@ -190,7 +190,7 @@ def add_lora(net, rank):
 
 def falling(strength):
     """The guidance scale by timestep: high while it is decided what is shown and where, none when shapes and edges are drawn."""
-    return lambda t: strength if t >= 700 else min(strength, max(strength / 3, 1)) if t >= 400 else min(strength, 1)
+    return lambda t: strength if t >= 700 else min(strength, max(strength / 2, 1)) if t >= 300 else min(strength, 1)
 
 
 @torch.no_grad()
