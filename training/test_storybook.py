@@ -1,5 +1,9 @@
 """The storybook world and its model, without any training."""
 
+import collections
+import os
+import random
+import tempfile
 import unittest
 
 import numpy as np
@@ -14,7 +18,7 @@ if skia:
     from storybook import captions, repatch, styles, world
     from storybook.dit import Dit, LoraLinear, add_lora, falling, patches, pick, sample, schedule
     from storybook.render import Renderer
-    from storybook.train_dit import near, parse_mix, timesteps
+    from storybook.train_dit import LEARNT_FIRST, Latents, near, parse_mix, timesteps
     from storybook.vae import Vae
 
 
@@ -142,6 +146,19 @@ class Storybook(unittest.TestCase):
         self.assertAlmostEqual((whole >= 600).float().mean().item(), 0.7, delta=0.01)
         self.assertTrue(whole.min() < 10 and 990 < whole.max() <= 999)
         self.assertTrue(kept.min() < 10 and 640 < kept.max() < 650)
+
+    def test_what_was_learnt_first_is_taken_less_often(self):
+        with tempfile.TemporaryDirectory() as folder:
+            np.save(os.path.join(folder, "f1_7000.npy"), np.zeros((600, 1, 1), np.float16))
+            latents = Latents(folder)
+            latents.refresh()
+            _, seeds = latents.batch(1, 6000, random.Random(1))
+        there = collections.Counter(world.sample(7000 + i).object for i in range(600))
+        taken = collections.Counter(world.sample(seed).object for seed in seeds)
+        share = {name: taken[name] / count for name, count in there.items()}
+        always = np.mean([part for name, part in share.items() if name not in LEARNT_FIRST])
+        for name, part in share.items():
+            self.assertAlmostEqual(part / always, LEARNT_FIRST.get(name, 1), delta=0.12)
 
     def test_a_mix_may_keep_some_tokens(self):
         self.assertEqual(parse_mix("1:48:2,13:12:0.5:20"), [(1, 48, 2.0, None), (13, 12, 0.5, 20)])

@@ -120,6 +120,13 @@ pub fn picture(sample: &gst::Sample) -> Result<RgbImage> {
     RgbImage::from_raw(width, height, bytes).context("a frame that is shorter than its caps say")
 }
 
+/// Frames a second of the clip that `sample` is of, if its caps tell.
+pub fn rate(sample: &gst::Sample) -> Option<f64> {
+    let info = gst_video::VideoInfo::from_caps(sample.caps()?).ok()?;
+    let fps = info.fps();
+    (fps.numer() > 0).then(|| f64::from(fps.numer()) / f64::from(fps.denom()))
+}
+
 /// `count` of `samples`, evenly over their time, as pictures of `width` columns.
 ///
 /// # Errors

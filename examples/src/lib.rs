@@ -13,6 +13,7 @@
 pub mod clips;
 pub mod container;
 pub mod enhancer;
+pub mod grid;
 pub mod output;
 pub mod picture;
 pub mod progress;

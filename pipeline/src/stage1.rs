@@ -414,21 +414,9 @@ pub fn sample(
     noise: impl FnMut(&SdeStep) -> Result<Tensor>,
     progress: &Progress,
 ) -> Result<Tensor> {
-    let empty = context.zeros_like()?;
     let velocity = |x: &Tensor, step: &SdeStep| {
         let times = Times::new(step.timestep as f64);
-        let one = |context: &Tensor| {
-            let out = dit
-                .forward(x, &[times], context, progress)?
-                .to_device(x.device())?;
-            Ok((out.clone(), out))
-        };
-        // At these scales one of the two does not count.
-        match step.guidance {
-            0.0 => one(&empty),
-            1.0 => one(context),
-            _ => dit.both(x, times, context, progress),
-        }
+        dit.both(x, times, context, step.guidance, progress)
     };
     solver_dpmpp::sample(schedule, start, velocity, noise, progress, |_| Ok(()))
 }

@@ -29,7 +29,6 @@ from .t5 import T5Encoder, encode
 FRAMES = {1: (1, 5, 13), 5: (5, 13), 13: (13,)}
 """Latent frames to how long the cached clips may be of which they are the beginning."""
 
-
 LEARNT_FIRST = {"ball": 0.5, "balloon": 0.7, "boat": 0.7, "car": 0.4}
 """How often scenes with these objects are taken; others always."""
 

@@ -1,16 +1,19 @@
 //! Shows a prompt in several seeds, small, and enhances only the one that is chosen.
 //!
+//! In a terminal the clips play side by side, and keys choose; elsewhere a picture shows frames of each, and its seed is asked for.
+//!
 //! ```sh
 //! cargo run --release -p flashvideo-examples --bin preview -- "a red balloon rises over the sea" out.mp4 --seeds 4
 //! ```
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use flashvideo_examples::clips::{self, Source};
+use flashvideo_examples::grid;
 use flashvideo_examples::output::PartialFile;
 
 /// Frames of each clip on the sheet, and columns of each.
@@ -38,6 +41,10 @@ struct Arguments {
     /// Take this seed without asking
     #[arg(long)]
     choose: Option<i64>,
+
+    /// Ask for the number instead of playing the clips in the terminal
+    #[arg(long)]
+    still: bool,
 
     /// Where to put the picture of all clips
     #[arg(long, default_value = "preview.png")]
@@ -87,9 +94,11 @@ fn preview(arguments: &Arguments) -> Result<()> {
     sheet.keep()?;
     println!("{}: {} clips", arguments.sheet.display(), made.len());
 
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let last = arguments.seed + i64::from(arguments.seeds) - 1;
     let chosen = match arguments.choose {
         Some(seed) => seed,
+        None if terminal && !arguments.still => play(arguments.seed, &made)?,
         None => ask(arguments.seed, last)?,
     };
     let Some((_, clip)) = seeds.zip(&made).find(|(seed, _)| *seed == chosen) else {
@@ -109,6 +118,21 @@ fn preview(arguments: &Arguments) -> Result<()> {
         size.1
     );
     Ok(())
+}
+
+/// Plays the clips in the terminal until one is chosen: its seed.
+fn play(first: i64, made: &[Vec<gst::Sample>]) -> Result<i64> {
+    let tiles = (first..)
+        .zip(made)
+        .map(|(seed, clip)| {
+            let label = format!("seed {seed}");
+            let frames = clips::strip(clip, clip.len(), WIDTH)?;
+            Ok(grid::Tile { label, frames })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let rate = made.first().and_then(|clip| clips::rate(clip.first()?));
+    let chosen = grid::choose(&tiles, rate.context("a clip without a framerate")?)?;
+    Ok(first + chosen.context("nothing was chosen")? as i64)
 }
 
 /// Asks for a seed until there is one.

@@ -255,7 +255,8 @@ impl Transformer {
     }
 
     /// The outputs without and with the prompt for one latent `[1, frames, channels, height, width]`; `context` is
-    /// `[1, length, text_dim]`. Without a prompt the features are zeros.
+    /// `[1, length, text_dim]`. Without a prompt the features are zeros. Where guidance of `scale` weighs one of them with
+    /// nothing (0 or 1), the network is evaluated once, and the other's output stands for both.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -264,6 +265,7 @@ impl Transformer {
         latent: &Tensor,
         times: Times,
         context: &Tensor,
+        scale: f64,
         progress: &Progress,
     ) -> Result<(Tensor, Tensor)> {
         if latent.dim(0)? != 1 || context.dim(0)? != 1 {
@@ -279,6 +281,14 @@ impl Transformer {
             let out = self.sample(&latent, times, text, progress, None)?;
             Ok::<_, Error>(out.to_device(device)?.unsqueeze(0)?)
         };
-        Ok((one(&context.zeros_like()?)?, one(&context)?))
+        let same = |out: Tensor| (out.clone(), out);
+        if scale == 1.0 {
+            return Ok(same(one(&context)?));
+        }
+        let without = one(&context.zeros_like()?)?;
+        if scale == 0.0 {
+            return Ok(same(without));
+        }
+        Ok((without, one(&context)?))
     }
 }

@@ -121,11 +121,12 @@ impl VelocityField for GuidedField<'_> {
             timestep: self.options.timestep(at.t),
             reference_step: self.options.reference_step(),
         };
-        let (without, with) = self.dit.both(x, times, context, progress)?;
+        let scale = self.options.guidance;
+        let (without, with) = self.dit.both(x, times, context, scale, progress)?;
         guide(
             &without.to_dtype(x.dtype())?,
             &with.to_dtype(x.dtype())?,
-            self.options.guidance,
+            scale,
         )
     }
 }
