@@ -2,6 +2,8 @@
 
     export.py RUN OUT.safetensors [--detail RUN2 --detail-sigma 0.1] [--default-steps 1] [--fixture FIXTURE.safetensors]
 
+RUN is a run's folder, or an exported file whose faithful weights and ranges (calibrate.py) are to stay.
+
 Weights are stored in f16.  The identity branches of a plain chain are merged into its kernels.  A second expert,
 used when the flow starts from noise, goes under the prefix `detail.`.  The fixture holds inputs and outputs of the
 exported (f16-rounded) weights in f32 arithmetic, for the parity test of other implementations.
@@ -61,6 +63,13 @@ def start_from(path):
     return load_exported(path, config).state_dict(), config
 
 
+def kept_ranges(path):
+    """The tensor that calibrate.py added to an exported file, if it is one and has it."""
+    if not path.endswith(".safetensors"):
+        return {}
+    return {k: v for k, v in load_file(path).items() if k == "ranges"}
+
+
 def fixture(path, config, sigma, has_detail):
     """Inputs and outputs of one evaluation at several times, and of whole flows."""
     generator = torch.Generator().manual_seed(11)
@@ -97,13 +106,14 @@ def main():
     parser.add_argument("--default-steps", type=int, default=1)
     parser.add_argument("--fixture")
     args = parser.parse_args()
-    weights, config = averaged(args.run)
+    weights, config = start_from(args.run)
     tensors = merged(weights, config)
+    ranges = kept_ranges(args.run)
     if args.detail:
         detail, detail_config = averaged(args.detail)
         assert detail_config == config, "both experts have one architecture"
         tensors |= {f"detail.{k}": v for k, v in merged(detail, config).items()}
-    tensors = {k: v.to(torch.float16).contiguous() for k, v in tensors.items()}
+    tensors = {k: v.to(torch.float16).contiguous() for k, v in tensors.items()} | ranges
     metadata = dict(format="flashvideo-compact", version="1", default_steps=str(args.default_steps))
     metadata |= {k: str(v).lower() for k, v in config.items()}
     if args.detail:

@@ -1,15 +1,18 @@
 """Trains the detail expert: the network that is used when the flow starts from noise.
 
-    train_detail.py DATA RUN --init FAITHFUL_RUN --sigma 0.1 --texture 1.0 --seconds 1500
+    train_detail.py DATA RUN --init FAITHFUL_RUN --seconds 3600
 
-Starts from the faithful weights. The end point x1 that a velocity points at is asked to be near the truth
-(Charbonnier) and to have the truth's texture energy (losses.TextureEnergy); states at t > 0 lie on the network's own
-path, as in train.py. Noise of a random strength up to sigma, so that the strength stays a knob.
+Starts from the faithful weights. The end point x1 that a velocity points at is asked to be near the truth (Charbonnier), to look like it
+(perceptual.distance, .texture_distance) and to pass for a true picture (perceptual.Discriminator); states at t > 0 are those that the
+solver visits. How much looks weigh is steered so that pictures lose `--lose` dB against the faithful network's. Noise of a random
+strength up to sigma, so that the strength stays a knob.
 """
 
 import argparse
 import json
+import math
 import os
+import random
 import time
 
 import torch
@@ -19,30 +22,67 @@ import data
 import export
 import losses
 import model
+import optim
+import perceptual
 import runs
 import train
 
+STEPS = 4
+"""Evaluations that the detail mode is made for."""
+LOOKS = dict(distance=1.0, texture=0.7, adversary=0.4)
+"""Gradients at the picture, relative to each other."""
+MOST = 8.0
+"""How much looks may weigh against nearness."""
+
 
 @torch.no_grad()
-def validate(net, sets, sigma, texture):
-    """Gain over plain enlargement in dB, and texture distance relative to the plain one's, with 4 steps."""
+def validate(net, sets, sigma, features):
+    """Gain over plain enlargement in dB, and distances of looks and texture relative to the plain one's, with all steps."""
     result = {}
     generator = torch.Generator().manual_seed(5)
     for name, pairs in sets.items():
-        gain, distance, plain_distance = 0.0, 0.0, 0.0
+        gain, ours_looks, plain_looks = 0.0, [0.0, 0.0], [0.0, 0.0]
         for hr, lr in pairs:
             middle = lr.shape[1] // 2
             reference = model.reference_latent(lr[:, middle : middle + 1])
             noise = torch.randn(reference.shape, generator=generator)
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                ours = model.sample(net, lr, 4, sigma, noise)
+                ours = model.sample(net, lr, STEPS if sigma > 0 else 1, sigma, noise)
             plain = F.pixel_shuffle(reference, model.FACTOR)
             gain += train.psnr(ours, hr) - train.psnr(plain, hr)
-            distance += texture(ours, hr).item()
-            plain_distance += texture(plain, hr).item()
+            wanted = features(hr)
+            for picture, sums in ((ours, ours_looks), (plain, plain_looks)):
+                maps = features(picture)
+                sums[0] += perceptual.distance(maps, wanted).item()
+                sums[1] += perceptual.texture_distance(maps, wanted).item()
         result[name] = round(gain / len(pairs), 3)
-        result[f"{name}_texture"] = round(distance / plain_distance, 3)
+        result[f"{name}_looks"] = round(ours_looks[0] / plain_looks[0], 3)
+        result[f"{name}_texture"] = round(ours_looks[1] / plain_looks[1], 3)
     return result
+
+
+class Balance:
+    """Factors for losses so that their gradients at the picture have given sizes relative to the fidelity's; measured anew every few steps."""
+
+    EVERY = 8
+
+    def __init__(self, shares):
+        self.shares, self.factors = shares, {name: 0.0 for name in shares}
+
+    def measure(self, end, fidelity, others, step):
+        if step % self.EVERY:
+            return
+        size = torch.autograd.grad(fidelity, end, retain_graph=True)[0].norm().item()
+        for name, loss in others.items():
+            own = torch.autograd.grad(loss, end, retain_graph=True)[0].norm().item()
+            factor = self.shares[name] * size / (own + 1e-12)
+            old = self.factors[name] or factor
+            self.factors[name] = old * math.exp(max(-0.2, min(0.2, math.log(factor / old))))
+
+
+def decibels(picture, truth):
+    """Of each [n, ...]: the error in dB."""
+    return 10 * torch.log10((picture - truth).square().flatten(1).mean(1) + 1e-5)
 
 
 def main():
@@ -50,9 +90,10 @@ def main():
     parser.add_argument("data")
     parser.add_argument("run")
     parser.add_argument("--init", required=True, help="faithful run folder, or exported file")
-    parser.add_argument("--sigma", type=float, default=0.1)
-    parser.add_argument("--texture", type=float, default=1.0)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--begin", help="run folder of a detail expert to start from instead")
+    parser.add_argument("--sigma", type=float, default=0.005)
+    parser.add_argument("--lose", type=float, default=0.55, help="dB that looks may cost on a training crop")
+    parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--seconds", type=float, default=1500)
@@ -65,56 +106,98 @@ def main():
     torch.manual_seed(args.seed)
     os.makedirs(args.run, exist_ok=True)
     weights, config = export.start_from(args.init)
+    faithful = model.Compact(**config).to(memory_format=torch.channels_last)
+    faithful.load_state_dict(weights)
     net = model.Compact(**config).to(memory_format=torch.channels_last)
-    net.load_state_dict(weights)
-    optimizer = torch.optim.AdamW(net.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=1e-4)
+    critic, features = perceptual.Discriminator().to(memory_format=torch.channels_last), perceptual.Features()
+    if args.begin:
+        net.load_state_dict(export.averaged(args.begin)[0])
+        critic.load_state_dict(torch.load(f"{args.begin}/state.pt", weights_only=False)["critic"])
+    optimizers = [
+        *optim.build(net, "muon", args.lr),
+        torch.optim.AdamW(critic.parameters(), 2 * args.lr, betas=(0.5, 0.99), weight_decay=1e-4),
+    ]
+    base = [[g["lr"] for g in o.param_groups] for o in optimizers]
     average = {k: v.clone() for k, v in net.state_dict().items()}
-    spent, step, log = 0.0, 0, []
+    spent, step, log, weight, lost = 0.0, 0, [], 0.5, 0.0
     state_path = f"{args.run}/state.pt"
     if os.path.exists(state_path):
         state = torch.load(state_path, weights_only=False)
         net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
+        critic.load_state_dict(state["critic"])
+        for optimizer, saved in zip(optimizers, state["optimizers"]):
+            optimizer.load_state_dict(saved)
         average, spent, step, log = state["average"], state["spent"], state["step"], state["log"]
+        weight, lost = state["weight"], state["lost"]
     sequences = data.Sequences(args.data, args.seed + step)
     held_out = {k: v[:12] for k, v in data.validation(args.data, config["frames"]).items()}
-    texture = losses.TextureEnergy()
+    grid, balance = model.time_grid(STEPS), Balance(LOOKS)
     averaged = model.Compact(**config).to(memory_format=torch.channels_last)
+    if step == 0:
+        print(json.dumps(validate(faithful, held_out, 0.0, features)), flush=True)
 
-    last, saved, validated, running = time.time(), spent, spent, None
+    last, saved, validated, running = time.time(), spent, spent, [None] * 4
     while spent < args.seconds:
         factor = min(1.0, (step + 1) / 50) * max(0.02, 1 - (spent / args.seconds) ** 1.5)
-        for group in optimizer.param_groups:
-            group["lr"] = args.lr * factor
+        for optimizer, rates in zip(optimizers, base):
+            for group, rate in zip(optimizer.param_groups, rates):
+                group["lr"] = rate * factor
         hr, lr = sequences.batch(args.batch, args.patch, config["frames"])
         n, middle = hr.shape[0], config["frames"] // 2
         sigma = args.sigma * (0.25 + 0.75 * torch.rand(n))
-        x0 = model.reference_latent(lr[:, middle : middle + 1])
-        x0 = x0 + sigma[:, None, None, None] * torch.randn_like(x0)
-        t, xt = torch.zeros(n), x0
-        if step % 3 == 2:
-            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-                first = net(x0, lr, t, sigma).float()
-            t = 0.1 + 0.5 * torch.rand(n)
-            xt = x0 + t[:, None, None, None] * first
+        reference = model.reference_latent(lr[:, middle : middle + 1])
+        x = reference + sigma[:, None, None, None] * torch.randn_like(reference)
+        visited = random.choice((0, 0, 0, 1, 2, 3))
+        # Features are taken every few pixels: always at the same ones of each 4x4, they would teach a grid.
+        down, right, side = random.randrange(8), random.randrange(8), model.FACTOR * args.patch - 8
+        seen = lambda picture: features(picture[..., down : down + side, right : right + side])
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            for at, after in zip(grid[:visited], grid[1:]):
+                x = x + (after - at) * net(x, lr, at.expand(n), sigma).float()
+            zero = torch.zeros(n)
+            calm = F.pixel_shuffle(reference + faithful(reference, lr, zero, zero).float(), model.FACTOR)
+            wanted, plain = seen(hr), seen(F.pixel_shuffle(reference, model.FACTOR))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            velocity = net(xt, lr, t, sigma).float()
-        end = F.pixel_shuffle(xt + (1 - t)[:, None, None, None] * velocity, model.FACTOR)
-        loss = losses.charbonnier(end - hr) + args.texture * texture(end, hr)
-        optimizer.zero_grad(set_to_none=True)
+            latent = x + (1 - grid[visited]) * net(x, lr, grid[visited].expand(n), sigma).float()
+            end = F.pixel_shuffle(latent, model.FACTOR)
+            maps = seen(end)
+            made = [m.detach() for m in maps]
+            judged = perceptual.preferred(critic(wanted, plain), critic(made, plain))
+        optimizers[-1].zero_grad(set_to_none=True)
+        judged.backward()
+        optimizers[-1].step()
+
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.no_grad():
+                true_scores = critic(wanted, plain)
+            fooled = perceptual.preferred(critic(maps, plain), true_scores)
+        fidelity = losses.charbonnier(end - hr)
+        looks, texture = perceptual.distance(maps, wanted), perceptual.texture_distance(maps, wanted)
+        others = dict(distance=looks, texture=texture, adversary=fooled)
+        balance.measure(end, fidelity, others, step)
+        loss = fidelity + weight * sum(balance.factors[name] * other for name, other in others.items())
+        for optimizer in optimizers[:-1]:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        runs.blend(average, net, step, 0.995)
-        running = runs.smoothed(running, loss.item())
+        for optimizer in optimizers[:-1]:
+            optimizer.step()
+        runs.blend(average, net, step, 0.998)
+        busy = hr.flatten(1).std(1) > 0.01
+        if busy.any():
+            lost = 0.98 * lost + 0.02 * (decibels(end.detach(), hr) - decibels(calm, hr))[busy].mean().item()
+        weight = min(MOST, weight * math.exp(0.01 * max(-1.0, min(1.0, args.lose - lost))))
+        running = [runs.smoothed(old, new.item()) for old, new in zip(running, (fidelity, judged, looks, texture))]
         step += 1
         now = time.time()
         spent += now - last
         last = now
         if spent - validated > args.validate_every or spent >= args.seconds:
             averaged.load_state_dict(average)
-            log.append(dict(step=step, seconds=round(spent), loss=round(running, 5)))
-            log[-1] |= validate(averaged, held_out, args.sigma, texture)
+            names = ("loss", "critic", "looks", "texture")
+            log.append(dict(step=step, seconds=round(spent), weight=round(weight, 3), lost=round(lost, 3)))
+            log[-1] |= {k: round(v, 5) for k, v in zip(names, running)}
+            log[-1] |= validate(averaged, held_out, args.sigma, features)
             print(json.dumps(log[-1]), flush=True)
             validated, last = spent, time.time()
         if spent - saved > 120 or spent >= args.seconds:
@@ -122,9 +205,12 @@ def main():
                 state_path,
                 net=net.state_dict(),
                 average=average,
-                optimizer=optimizer.state_dict(),
+                critic=critic.state_dict(),
+                optimizers=[o.state_dict() for o in optimizers],
                 spent=spent,
                 step=step,
+                weight=weight,
+                lost=lost,
                 log=log,
                 config=config,
                 args=vars(args),

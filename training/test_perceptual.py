@@ -1,0 +1,64 @@
+"""Distances of looks on pictures whose looks are known."""
+
+import unittest
+
+import torch
+import torch.nn.functional as F
+
+try:
+    import perceptual
+except ImportError:
+    perceptual = None
+
+
+def grass(seed, blur=0):
+    """Thin upright strokes [1, 1, 128, 128] in model units."""
+    generator = torch.Generator().manual_seed(seed)
+    picture = F.avg_pool2d(torch.randn(1, 1, 142, 128, generator=generator), (15, 1), 1)
+    for _ in range(blur):
+        picture = F.avg_pool2d(picture, 3, 1, 1)
+    return 2 * picture.clamp(-0.5, 0.5)
+
+
+@unittest.skipUnless(perceptual, "needs efficientnet-lite-pytorch")
+class Perceptual(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.features = perceptual.Features()
+
+    def test_maps_have_the_sizes_they_say(self):
+        maps = self.features(torch.zeros(2, 1, 64, 96))
+        for x, channels, stride in zip(maps, perceptual.CHANNELS, perceptual.STRIDES, strict=True):
+            self.assertEqual(x.shape, (2, channels, 64 // stride, 96 // stride))
+
+    def test_folding_the_norms_changes_nothing(self):
+        net = perceptual.pretrained()
+        luma = grass(1)
+        with torch.no_grad():
+            whole = net._swish(net._bn0(net._conv_stem(luma.expand(-1, 3, -1, -1))))
+            torch.testing.assert_close(self.features(luma)[0], whole, rtol=0, atol=1e-4)
+            for block in net._blocks[:5]:
+                whole = block(whole)
+            wide = net._blocks[5]
+            whole = wide._swish(wide._bn0(wide._expand_conv(whole)))
+            torch.testing.assert_close(self.features(luma)[-1], whole, rtol=0, atol=1e-3)
+
+    def test_other_blades_of_the_same_grass_are_nearer_than_blurred_ones(self):
+        truth, other, blurred = (self.features(x) for x in (grass(1), grass(2), grass(1, blur=3)))
+        self.assertEqual(perceptual.texture_distance(truth, truth).item(), 0)
+        self.assertEqual(perceptual.distance(truth, truth).item(), 0)
+        self.assertLess(perceptual.texture_distance(other, truth), 0.5 * perceptual.texture_distance(blurred, truth))
+
+    def test_scores_of_truth_are_asked_to_be_higher(self):
+        high, low = [torch.full((1, 1, 4, 4), 3.0)], [torch.full((1, 1, 4, 4), -3.0)]
+        self.assertLess(perceptual.preferred(high, low), 0.01)
+        self.assertGreater(perceptual.preferred(low, high), 5)
+
+    def test_a_discriminator_takes_every_map(self):
+        maps = self.features(grass(1))
+        scores = perceptual.Discriminator()(maps, maps)
+        self.assertEqual([s.shape[1] for s in scores], [1, 1, 1])
+
+
+if __name__ == "__main__":
+    unittest.main()
