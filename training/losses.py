@@ -28,6 +28,16 @@ def _oriented_bank(size=7, wavelengths=(3.0, 6.0), orientations=4):
     return torch.stack(bank)[:, None]
 
 
+def grid_distance(picture, truth, factor=4, window=8):
+    """Distance between the patterns that repeat every `factor` pixels.
+
+    A network that gives each pixel of the small picture `factor` x `factor` of the large one can make busyness cheaply, as the same pattern
+    in each of them. In the mean over neighbourhoods of `window` such blocks nothing but that, and the slow changes, remains.
+    """
+    phases = F.pixel_unshuffle(picture - truth, factor)
+    return F.avg_pool2d(phases, window, window // 2).abs().mean()
+
+
 class TextureEnergy:
     """Distance between the local energies of two pictures in bands of scale and orientation.
 

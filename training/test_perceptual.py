@@ -5,6 +5,8 @@ import unittest
 import torch
 import torch.nn.functional as F
 
+import losses
+
 try:
     import perceptual
 except ImportError:
@@ -58,6 +60,16 @@ class Perceptual(unittest.TestCase):
         maps = self.features(grass(1))
         scores = perceptual.Discriminator()(maps, maps)
         self.assertEqual([s.shape[1] for s in scores], [1, 1, 1])
+
+
+class Grid(unittest.TestCase):
+    def test_a_grid_is_found_and_noise_as_strong_is_not(self):
+        truth = torch.zeros(1, 1, 256, 256)
+        grid = torch.zeros(1, 1, 256, 256)
+        grid[..., ::4, ::4] = 0.1
+        noise = torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(1)) * grid.std()
+        self.assertEqual(losses.grid_distance(truth, truth), 0)
+        self.assertGreater(losses.grid_distance(grid, truth), 2 * losses.grid_distance(noise, truth))
 
 
 if __name__ == "__main__":

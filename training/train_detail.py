@@ -29,7 +29,7 @@ import train
 
 STEPS = 4
 """Evaluations that the detail mode is made for."""
-LOOKS = dict(distance=1.0, texture=0.7, adversary=0.4)
+LOOKS = dict(distance=1.0, texture=0.7, adversary=0.4, grid=0.7)
 """Gradients at the picture, relative to each other."""
 MOST = 8.0
 """How much looks may weigh against nearness."""
@@ -173,7 +173,7 @@ def main():
             fooled = perceptual.preferred(critic(maps, plain), true_scores)
         fidelity = losses.charbonnier(end - hr)
         looks, texture = perceptual.distance(maps, wanted), perceptual.texture_distance(maps, wanted)
-        others = dict(distance=looks, texture=texture, adversary=fooled)
+        others = dict(distance=looks, texture=texture, adversary=fooled, grid=losses.grid_distance(end, hr))
         balance.measure(end, fidelity, others, step)
         loss = fidelity + weight * sum(balance.factors[name] * other for name, other in others.items())
         for optimizer in optimizers[:-1]:
