@@ -85,9 +85,10 @@ class Checkpoint:
         import torch
 
         import model
+        import runs
 
         torch.set_num_threads(threads)
-        self.torch, self.model = torch, model
+        self.torch, self.model, self.runs = torch, model, runs
         self.steps, self.sigma, self.seed = steps, sigma, seed
         state = torch.load(f"{run}/state.pt", weights_only=False, map_location="cpu")
         self.net = model.Compact(**state["config"]).eval()
@@ -109,7 +110,7 @@ class Checkpoint:
         started = time.monotonic()
         for index in range(count):
             around = [min(max(index + d, 0), count - 1) for d in range(-reach, reach + 1)]
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with self.runs.half():
                 luma = self.model.sample(self.net, codes[around][None], self.steps, self.sigma, noise)
             luma = ((luma + 1) * 127.5).round().clamp(0, 255).byte()
             large[index, : width * height] = luma.numpy().reshape(-1)

@@ -4,6 +4,9 @@ import os
 
 import torch
 
+HALF = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+"""The type that this CPU multiplies fastest."""
+
 
 @torch.no_grad()
 def blend(average, net, step, longest):
@@ -22,3 +25,8 @@ def save(path, **state):
 def smoothed(running, loss):
     """The loss as it is shown; `running` is None at the start of each sitting."""
     return loss if running is None else 0.98 * running + 0.02 * loss
+
+
+def half():
+    """Autocast to bf16, where that saves time."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=HALF == torch.bfloat16)

@@ -35,7 +35,7 @@ def validate(net, sets):
     for name, pairs in sets.items():
         total = 0.0
         for hr, lr in pairs:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with runs.half():
                 ours = model.sample(net, lr)
             middle = lr.shape[1] // 2
             plain = F.pixel_shuffle(model.reference_latent(lr[:, middle : middle + 1]), model.FACTOR)
@@ -58,7 +58,7 @@ def flow_batch(net, hr, lr, again):
     t, sigma = torch.zeros(n), torch.zeros(n)
     xt = x0
     if again:
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.no_grad(), runs.half():
             first = net(x0, lr, t, sigma).float()
         t = 0.1 + 0.75 * torch.rand(n)
         xt = x0 + t[:, None, None, None] * first
@@ -130,7 +130,7 @@ def main():
                 g["lr"] = lr * factor
         hr, lr = sequences.batch(args.batch, args.patch, args.frames)
         x0, x1, xt, t, sigma = flow_batch(net, hr, lr, again=step % 8 == 7)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with runs.half():
             velocity = net(xt, lr, t, sigma).float()
         loss = losses.charbonnier(velocity - (x1 - x0))
         if args.texture > 0:

@@ -146,6 +146,15 @@ pub fn strip(samples: &[gst::Sample], count: usize, width: u32) -> Result<Vec<Rg
         .collect()
 }
 
+/// Draws a caption and drops it: what is missing for a [`sheet`] is better known before clips are made, which takes minutes.
+///
+/// # Errors
+///
+/// If captions cannot be drawn.
+pub fn check_captions() -> Result<()> {
+    caption("A prompt", 320).map(drop)
+}
+
 /// One picture of rows of pictures, each row under its caption.
 ///
 /// # Errors

@@ -37,18 +37,25 @@ pub fn init() -> Result<()> {
 /// If no installed plugin has an element of that name.
 pub fn make(factory: &str) -> Result<gst::Element> {
     gst::ElementFactory::make(factory).build().map_err(|_| {
-        let package = match factory {
-            "x264enc" => "gstreamer1.0-plugins-ugly",
-            "avenc_aac" => "gstreamer1.0-libav",
-            "h264parse" => "gstreamer1.0-plugins-bad",
-            "mp4mux" | "qtmux" | "matroskamux" | "webmmux" | "vp9enc" | "deinterlace"
-            | "videoflip" | "videocrop" | "aacparse" => "gstreamer1.0-plugins-good",
-            _ => "gstreamer1.0-plugins-base",
-        };
+        let package = package(factory);
         anyhow!(
             "the GStreamer element '{factory}' is not installed: on Debian, apt install {package}"
         )
     })
+}
+
+/// Debian's package with an element that is not part of GStreamer's core.
+fn package(factory: &str) -> &'static str {
+    match factory {
+        "x264enc" => "gstreamer1.0-plugins-ugly",
+        "avenc_aac" => "gstreamer1.0-libav",
+        "h264parse" => "gstreamer1.0-plugins-bad",
+        "mp4mux" | "qtmux" | "matroskamux" | "webmmux" | "vp9enc" | "deinterlace" | "videoflip"
+        | "videocrop" | "aacparse" => "gstreamer1.0-plugins-good",
+        // One of the base plugins, but Debian packs it with what needs X libraries.
+        "textoverlay" => "gstreamer1.0-x",
+        _ => "gstreamer1.0-plugins-base",
+    }
 }
 
 /// Links a request pad of `sink` that takes `caps` to `source`.
@@ -81,4 +88,72 @@ pub fn request_template(element: &gst::Element, caps: &gst::Caps) -> Option<gst:
 pub fn caps_name(caps: &gst::CapsRef) -> &str {
     caps.structure(0)
         .map_or("data of unknown type", |s| s.name().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use gst::prelude::*;
+
+    use super::package;
+
+    const ELEMENTS: &[&str] = &[
+        "aacparse",
+        "audioconvert",
+        "audioresample",
+        "avenc_aac",
+        "decodebin",
+        "deinterlace",
+        "h264parse",
+        "matroskamux",
+        "mp4mux",
+        "parsebin",
+        "qtmux",
+        "textoverlay",
+        "videoconvert",
+        "videocrop",
+        "videoflip",
+        "videotestsrc",
+        "vp9enc",
+        "webmmux",
+        "x264enc",
+    ];
+
+    #[test]
+    fn what_the_programs_need_is_installed_by_the_makefile() {
+        let script = include_str!("../../scripts/prepare.sh");
+        let packages = script
+            .split_once("packages=(")
+            .and_then(|(_, rest)| rest.split_once(')'))
+            .map_or("", |(list, _)| list);
+        for factory in ELEMENTS {
+            let package = package(factory);
+            assert!(
+                packages.split_whitespace().any(|listed| listed == package),
+                "{package}, for {factory}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_package_named_for_an_element_has_its_plugin() {
+        gst::init().unwrap();
+        for factory in ELEMENTS {
+            let plugin = gst::ElementFactory::find(factory)
+                .and_then(|found| found.plugin())
+                .and_then(|plugin| plugin.filename());
+            let name = plugin.unwrap_or_else(|| panic!("{factory} is not installed"));
+            let name = name.file_name().unwrap();
+            let Ok(output) = Command::new("dpkg").arg("-S").arg(name).output() else {
+                return; // Not a relative of Debian.
+            };
+            let owners = String::from_utf8_lossy(&output.stdout);
+            let package = package(factory);
+            assert!(
+                owners.is_empty() || owners.starts_with(package),
+                "{factory}: {owners}"
+            );
+        }
+    }
 }

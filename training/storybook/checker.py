@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import runs
+
 from . import world
 from .render import Renderer
 
@@ -113,7 +115,7 @@ def main():
             group["lr"] = 2e-3 * min(1, (step + 1) / 50) * (1 - spent / a.seconds)
         pairs = [drawn(renderer, draw, draw.random() < 1 / 9) for _ in range(16)]
         x, truth = torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
-        with torch.autocast("cpu", torch.bfloat16):
+        with runs.half():
             said = net(x.contiguous(memory_format=torch.channels_last))
         loss = sum(F.cross_entropy(said[name].float(), truth[:, i]) for i, name in enumerate(world.ATTRIBUTES))
         loss.backward()

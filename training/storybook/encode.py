@@ -11,6 +11,8 @@ import os
 import numpy as np
 import torch
 
+import runs
+
 from . import styles, world
 from .render import Renderer
 from .vae import Vae
@@ -27,7 +29,7 @@ def load_vae(run):
 def latents(vae, clip):
     """`[latents, channels, height, width]` of frames `[frames, height, width, 3]` in bytes."""
     x = torch.from_numpy(clip).float().permute(3, 0, 1, 2)[None] / 127.5 - 1
-    with torch.autocast("cpu", torch.bfloat16):
+    with runs.half():
         mean, _ = vae.moments(x)
     return mean[0].transpose(0, 1).half().numpy()
 

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 import torch
 
+import runs
+
 from . import captions, checker, measure, world
 from .dit import Dit, falling, sample
 from .encode import load_vae
@@ -39,7 +41,7 @@ class Storyteller:
         draw = torch.Generator().manual_seed(seed)
         shape = (len(texts), latents, self.vae.latent, world.HEIGHT // 8, world.WIDTH // 8)
         gauss = lambda *_: torch.randn(shape, generator=draw)
-        with torch.autocast("cpu", torch.bfloat16):
+        with runs.half():
             x = sample(self.dit, self.prompts.features(texts), gauss(), steps, falling(guidance), gauss)
             frames = [self.vae.decode(z[None].transpose(1, 2) / self.scale)[0].float() for z in x]
         return [((f.permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy() for f in frames]

@@ -199,7 +199,7 @@ def main():
         signal = rate_table[t].view(-1, 1, 1, 1, 1)
         noise = torch.randn_like(x)
         keep = near(seeds, time_, kept, net.patch) if kept else None
-        with torch.autocast("cpu", torch.bfloat16):
+        with runs.half():
             v = net(signal * x + torch.sqrt(1 - signal**2) * noise, t, context, keep)
         target, weights = signal * noise - torch.sqrt(1 - signal**2) * x, emphasis(seeds, time_, t)
         if kept:

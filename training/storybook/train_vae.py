@@ -100,7 +100,7 @@ def validate(net):
         for seed in seeds:
             clip = renderer.clip(world.sample(seed, test=True), frames)
             x = torch.from_numpy(clip).float().permute(3, 0, 1, 2)[None] / 127.5 - 1
-            with torch.autocast("cpu", torch.bfloat16):
+            with runs.half():
                 y = net.decode(net.moments(x)[0]).float().clamp(-1, 1)
             errors.append(-10 * torch.log10(F.mse_loss(y, x) / 4).item())
         result[name] = round(sum(errors) / len(errors), 2)
@@ -141,7 +141,7 @@ def main():
                 group["lr"] = peak * rate
         kind = "crops" if share < 0.35 else ("clip", "crops", "clip", "whole", "clip", "crops")[step % 6]
         x = pictures.batch(kind)
-        with torch.autocast("cpu", torch.bfloat16):
+        with runs.half():
             mean, logvar = net.moments(x)
             z = mean if a.decoder_only else mean + torch.randn_like(mean) * torch.exp(0.5 * logvar)
             y = net.decode(z)

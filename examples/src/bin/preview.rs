@@ -80,6 +80,7 @@ fn preview(arguments: &Arguments) -> Result<()> {
     let output = PartialFile::new(&arguments.output, arguments.force)?;
     let sheet = PartialFile::new(&arguments.sheet, arguments.force)?;
     flashvideo_examples::init()?;
+    clips::check_captions()?;
     let Arguments { source, prompt, .. } = arguments;
     let made = clips::generate(source, prompt, arguments.seed, arguments.seeds)?;
     let seeds = arguments.seed..;

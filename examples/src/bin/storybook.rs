@@ -62,6 +62,7 @@ fn main() -> ExitCode {
 fn tell(arguments: &Arguments) -> Result<()> {
     let sheet = PartialFile::new(&arguments.sheet, arguments.force)?;
     flashvideo_examples::init()?;
+    clips::check_captions()?;
     let (width, height) = match *arguments.size {
         [width, height] => (width, height),
         _ => (1920, 1080),
