@@ -38,6 +38,24 @@ def grid_distance(picture, truth, factor=4, window=8):
     return F.avg_pool2d(phases, window, window // 2).abs().mean()
 
 
+def spectrum(picture, window=32):
+    """[n, window, window / 2 + 1] mean power of each frequency over the neighbourhoods of `window` pixels in each of [n, 1, h, w]."""
+    patches = picture[:, 0].unfold(1, window, window // 2).unfold(2, window, window // 2).flatten(1, 2)
+    hann = torch.hann_window(window, periodic=False)
+    taper = hann[:, None] * hann[None]
+    patches = (patches - patches.mean((2, 3), keepdim=True)) * (taper / taper.norm())
+    return torch.fft.rfft2(patches).abs().square().mean(1)
+
+
+def spectral_distance(picture, truth, floor=1e-5):
+    """Distance between the logarithms of two pictures' spectra.
+
+    A pattern that repeats gives a few frequencies what all of them should have, whatever its period; the logarithm asks for each.
+    `floor` is about the power of rounding to codes.
+    """
+    return (torch.log(spectrum(picture) + floor) - torch.log(spectrum(truth) + floor)).abs().mean()
+
+
 class TextureEnergy:
     """Distance between the local energies of two pictures in bands of scale and orientation.
 

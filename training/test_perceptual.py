@@ -72,5 +72,24 @@ class Grid(unittest.TestCase):
         self.assertGreater(losses.grid_distance(grid, truth), 2 * losses.grid_distance(noise, truth))
 
 
+class Spectrum(unittest.TestCase):
+    @staticmethod
+    def grain(seed):
+        return 0.1 * torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(seed))
+
+    def test_it_is_the_variance_of_white_noise_at_each_frequency(self):
+        power = losses.spectrum(self.grain(1))[0, 2:-2, 2:-2]
+        torch.testing.assert_close(power.mean(), torch.tensor(0.01), rtol=0.05, atol=0)
+        self.assertLess(power.max() / power.min(), 4)
+
+    def test_a_pattern_of_any_period_is_found_and_other_grain_is_not(self):
+        truth = self.grain(1)
+        own = losses.spectral_distance(self.grain(2), truth)
+        for period in (3.1, 4.0, 5.7):
+            wave = torch.cos(torch.arange(256) * 2 * torch.pi / period)
+            pattern = wave[:, None] * wave[None] * truth.std() * 2
+            self.assertGreater(losses.spectral_distance(truth / 2 + pattern, truth), 2 * own)
+
+
 if __name__ == "__main__":
     unittest.main()
