@@ -142,6 +142,7 @@ def main():
         print(json.dumps(validate(faithful, held_out, 0.0, features)), flush=True)
 
     last, saved, validated, running = time.time(), spent, spent, [None] * 4
+    calm = judged = None
     while spent < args.seconds:
         factor = min(1.0, (step + 1) / 50) * max(0.02, 1 - (spent / args.seconds) ** 1.5)
         for optimizer, rates in zip(optimizers, base):
@@ -159,7 +160,7 @@ def main():
         with torch.no_grad(), runs.half():
             for at, after in zip(grid[:visited], grid[1:]):
                 x = x + (after - at) * net(x, lr, at.expand(n), sigma).float()
-            if step % CALM_EVERY == 0:
+            if step % CALM_EVERY == 0 or calm is None:
                 zero = torch.zeros(n)
                 calm = F.pixel_shuffle(reference + faithful(reference, lr, zero, zero).float(), model.FACTOR)
             wanted, plain = seen(hr), seen(F.pixel_shuffle(reference, model.FACTOR))
@@ -171,7 +172,7 @@ def main():
         looks, texture = perceptual.distance(maps, wanted), perceptual.texture_distance(maps, wanted)
         others = dict(distance=looks, texture=texture, grid=losses.grid_distance(end, hr))
         others["spectrum"] = losses.spectral_distance(end, hr)
-        if step % CRITIC_EVERY == 0:
+        if step % CRITIC_EVERY == 0 or judged is None:
             with runs.half():
                 made = [m.detach() for m in maps]
                 judged = perceptual.preferred(critic(wanted, plain), critic(made, plain))
