@@ -1,6 +1,6 @@
 """Writes a trained compact model as the safetensors file that is built into the plugin.
 
-    export.py RUN OUT.safetensors [--detail RUN2 --detail-sigma 0.1] [--default-steps 1] [--fixture FIXTURE.safetensors]
+    export.py RUN OUT.safetensors [--detail RUN2 --detail-share 0.6 --detail-sigma 0.005] [--default-steps 1] [--fixture FIXTURE.safetensors]
 
 RUN is a run's folder, or an exported file whose faithful weights and ranges (calibrate.py) are to stay.
 
@@ -63,6 +63,11 @@ def start_from(path):
     return load_exported(path, config).state_dict(), config
 
 
+def between(start, end, share):
+    """Weights that lie `share` of the way from `start` to `end`: how much of what training added is used (Wortsman et al. 2022)."""
+    return {k: torch.lerp(start[k].float(), end[k].float(), share) for k in start}
+
+
 def kept_ranges(path):
     """The tensor that calibrate.py added to an exported file, if it is one and has it."""
     if not path.endswith(".safetensors"):
@@ -102,6 +107,7 @@ def main():
     parser.add_argument("run")
     parser.add_argument("out")
     parser.add_argument("--detail")
+    parser.add_argument("--detail-share", type=float, default=1.0, help="of the way from the faithful weights to RUN2's")
     parser.add_argument("--detail-sigma", type=float, default=0.1)
     parser.add_argument("--default-steps", type=int, default=1)
     parser.add_argument("--fixture")
@@ -112,7 +118,7 @@ def main():
     if args.detail:
         detail, detail_config = averaged(args.detail)
         assert detail_config == config, "both experts have one architecture"
-        tensors |= {f"detail.{k}": v for k, v in merged(detail, config).items()}
+        tensors |= {f"detail.{k}": v for k, v in merged(between(weights, detail, args.detail_share), config).items()}
     tensors = {k: v.to(torch.float16).contiguous() for k, v in tensors.items()} | ranges
     metadata = dict(format="flashvideo-compact", version="1", default_steps=str(args.default_steps))
     metadata |= {k: str(v).lower() for k, v in config.items()}
