@@ -3,9 +3,9 @@
     train_detail.py DATA RUN --init FAITHFUL_RUN --seconds 3600
 
 Starts from the faithful weights. The end point x1 that a velocity points at is asked to be near the truth (Charbonnier), to look like it
-(perceptual.distance, .texture_distance) and to pass for a true picture (perceptual.Discriminator); states at t > 0 are those that the
-solver visits. How much looks weigh is steered so that pictures lose `--lose` dB against the faithful network's. Noise of a random
-strength up to sigma, so that the strength stays a knob.
+(perceptual.distance, .texture_distance), to have its spectrum and no grid (losses.spectral_distance, .grid_distance), and to pass for a
+true picture (perceptual.Discriminator); states at t > 0 are those that the solver visits. How much looks weigh is steered so that
+pictures lose `--lose` dB against the faithful network's. Noise of a random strength up to sigma, so that the strength stays a knob.
 """
 
 import argparse
@@ -109,6 +109,7 @@ def main():
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
+    random.seed(args.seed)
     os.makedirs(args.run, exist_ok=True)
     weights, config = export.start_from(args.init)
     faithful = model.Compact(**config).to(memory_format=torch.channels_last)
