@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use candle_core::{Device, Tensor};
 use flashvideo::released::stage2::{ReleasedEnhancer, ReleasedOptions};
 use flashvideo::stage1::{GenerateOptions, Generator, Placement};
 use flashvideo::{
@@ -88,8 +89,7 @@ fn a_cancelled_generation_ends() {
 fn any_size_and_length_come_back_as_asked_for() {
     let folder = model();
     let enhancer = ReleasedEnhancer::open(folder.path(), &placement(), true).unwrap();
-    let device = candle_core::Device::Cpu;
-    let clip = candle_core::Tensor::rand(0f32, 255f32, (3, 10, 14, 3), &device).unwrap();
+    let clip = slopes(3, 10, 14);
     let mut options = ReleasedOptions {
         prompt: String::new(),
         size: Size::new(42, 30),
@@ -112,17 +112,17 @@ fn any_size_and_length_come_back_as_asked_for() {
     };
     let kept = enhancer.enhance(&clip, &kept, &Progress::none()).unwrap();
     assert_eq!(kept.dims(), [3, 30, 42, 3]);
-    // Taken over frame by frame: the mean of each is nearer to its input's, or was as near as a blur allows.
-    let mean = |frames: &candle_core::Tensor, index| {
+    let mean = |frames: &Tensor, index| {
         let frame = frames.get(index).unwrap().mean_all().unwrap();
         frame.to_scalar::<f32>().unwrap()
     };
     for index in 0..3 {
         let want = mean(&clip, index);
         let (kept, plain) = (mean(&kept, index), mean(&enhanced, index));
+        // The network of this checkpoint is a random one: it makes busy mid-grey of dark frames, and black cuts some of it off.
         assert!(
-            (kept - want).abs() <= (plain - want).abs().max(2.0),
-            "{kept} {plain} {want}"
+            (kept - want).abs() < 0.5 * (plain - want).abs(),
+            "frame {index}: {kept} with its colours kept, {plain} without, the input {want}"
         );
     }
     options.decode_tiles = 0;
@@ -131,6 +131,19 @@ fn any_size_and_length_come_back_as_asked_for() {
             .enhance(&clip, &options, &Progress::none())
             .is_err()
     );
+}
+
+/// Dark slopes `[frames, height, width, 3]`, brighter from frame to frame.
+fn slopes(frames: usize, height: usize, width: usize) -> Tensor {
+    let value = |at: usize| {
+        let (channel, x) = (at % 3, at / 3 % width);
+        let (y, frame) = (at / 3 / width % height, at / 3 / width / height);
+        (20 + 20 * frame + 10 * channel + 3 * x + 2 * y) as f32
+    };
+    let values = (0..frames * height * width * 3).map(value);
+    Tensor::from_iter(values, &Device::Cpu)
+        .and_then(|clip| clip.reshape((frames, height, width, 3)))
+        .unwrap()
 }
 
 fn load(folder: &Path) -> Arc<Enhancer> {
