@@ -1,9 +1,18 @@
+use candle_core::Shape;
+
 use super::*;
+use crate::noise::{NoiseSource, Use};
+
+/// Standard normal values, the same in every run.
+fn normal(seed: u64, shape: impl Into<Shape>) -> Tensor {
+    let shape = shape.into();
+    let values = NoiseSource::new(seed).frame(Use::Start, 0, shape.elem_count());
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
 
 /// A weight and some rows, `[outputs, inputs]` and `[rows, inputs]`.
 fn drawn(outputs: usize, inputs: usize, rows: usize) -> (Tensor, Tensor) {
-    let draw = |shape| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
-    (draw((outputs, inputs)), draw((rows, inputs)))
+    (normal(1, (outputs, inputs)), normal(2, (rows, inputs)))
 }
 
 fn values(tensor: &Tensor) -> Vec<f32> {
@@ -36,7 +45,7 @@ fn a_q8_0_layer_equals_the_dequantised_product() {
     for (outputs, inputs, rows) in [(5, 32, 1), (48, 96, 6), (130, 256, 300)] {
         let (weight, x) = drawn(outputs, inputs, rows);
         let weight = Arc::new(QTensor::quantize(&weight, GgmlDType::Q8_0).unwrap());
-        let bias = Tensor::randn(0f32, 1.0, outputs, &Device::Cpu).unwrap();
+        let bias = normal(3, outputs);
         let layer = Linear::quantized(weight.clone(), Some(bias.clone())).unwrap();
         let layer = layer.packed().unwrap();
         assert_eq!((layer.outputs(), layer.inputs()), (outputs, inputs));
