@@ -38,22 +38,35 @@ def grid_distance(picture, truth, factor=4, window=8):
     return F.avg_pool2d(phases, window, window // 2).abs().mean()
 
 
-def spectrum(picture, window=32):
-    """[n, window, window / 2 + 1] mean power of each frequency over the neighbourhoods of `window` pixels in each of [n, 1, h, w]."""
-    patches = picture[:, 0].unfold(1, window, window // 2).unfold(2, window, window // 2).flatten(1, 2)
+def log_spectrum(picture, window=16, region=9, floor=1e-5):
+    """[n, window * (window / 2 + 1), rows, columns] mean logarithm of the power of each frequency in `region` x `region` neighbouring windows
+    of [n, 1, h, w].
+
+    Windows overlap by half, regions by about as much: 9 of 16 pixels cover 80. `floor` is about the power of rounding to codes.
+    """
+    patches = picture[:, 0].unfold(1, window, window // 2).unfold(2, window, window // 2)
     hann = torch.hann_window(window, periodic=False)
     taper = hann[:, None] * hann[None]
-    patches = (patches - patches.mean((2, 3), keepdim=True)) * (taper / taper.norm())
-    return torch.fft.rfft2(patches).abs().square().mean(1)
+    patches = (patches - patches.mean((3, 4), keepdim=True)) * (taper / taper.norm())
+    power = torch.fft.rfft2(patches).abs().square().flatten(3)
+    return F.avg_pool2d(torch.log(power + floor).permute(0, 3, 1, 2), region, (region + 1) // 2)
 
 
-def spectral_distance(picture, truth, floor=1e-5):
+def spectral_distance(picture, truth):
     """Distance between the logarithms of two pictures' spectra.
 
     A pattern that repeats gives a few frequencies what all of them should have, whatever its period; the logarithm asks for each.
-    `floor` is about the power of rounding to codes.
+    In regions, since the frequencies that a lawn lacks may be strong in the hedge behind it. Of the logarithms the mean is taken, not of
+    the powers: there a few bright specks, whose spectrum is flat, would do for the whole region.
     """
-    return (torch.log(spectrum(picture) + floor) - torch.log(spectrum(truth) + floor)).abs().mean()
+    return (log_spectrum(picture) - log_spectrum(truth)).abs().mean()
+
+
+def speck_distance(picture, truth, window=9):
+    """By how much the sharpest points of a neighbourhood are sharper than any of the truth's in one half as large again."""
+    sharpness = lambda x: (x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).abs()
+    strongest = lambda x, size: F.max_pool2d(sharpness(x), size, window // 2, size // 2)
+    return F.relu(strongest(picture, window) - strongest(truth, window + window // 2 // 2 * 2)).mean()
 
 
 class TextureEnergy:

@@ -1,5 +1,6 @@
 """Distances of looks on pictures whose looks are known."""
 
+import math
 import unittest
 
 import torch
@@ -78,9 +79,10 @@ class Spectrum(unittest.TestCase):
         return 0.1 * torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(seed))
 
     def test_it_is_the_variance_of_white_noise_at_each_frequency(self):
-        power = losses.spectrum(self.grain(1))[0, 2:-2, 2:-2]
-        torch.testing.assert_close(power.mean(), torch.tensor(0.01), rtol=0.05, atol=0)
-        self.assertLess(power.max() / power.min(), 4)
+        power = losses.log_spectrum(self.grain(1)).mean((2, 3)).view(16, 9)[2:-2, 2:-2]
+        # The logarithm of a power that is distributed as an exponential is Euler's constant less than its mean's.
+        torch.testing.assert_close(power.mean().exp() * math.exp(0.5772), torch.tensor(0.01), rtol=0.05, atol=0)
+        self.assertLess((power.max() - power.min()).exp(), 2)
 
     def test_a_pattern_of_any_period_is_found_and_other_grain_is_not(self):
         truth = self.grain(1)
@@ -89,6 +91,31 @@ class Spectrum(unittest.TestCase):
             wave = torch.cos(torch.arange(256) * 2 * torch.pi / period)
             pattern = wave[:, None] * wave[None] * truth.std() * 2
             self.assertGreater(losses.spectral_distance(truth / 2 + pattern, truth), 2 * own)
+
+    def test_a_pattern_is_found_beside_a_region_that_has_its_frequencies(self):
+        truth, other = self.grain(1), self.grain(2)
+        for picture in (truth, other):
+            picture[..., :128] /= 8
+        wave = torch.cos(torch.arange(256) * 2 * torch.pi / 5.7)
+        pattern = wave[:, None] * wave[None] * truth[..., :128].std() * 2
+        pattern[:, 128:] = 0
+        own = losses.spectral_distance(other, truth)
+        self.assertGreater(losses.spectral_distance(other + pattern, truth), 1.1 * own)
+
+
+class Specks(unittest.TestCase):
+    def test_specks_are_found_and_other_grain_is_not(self):
+        truth, other = Spectrum.grain(1), Spectrum.grain(2)
+        self.assertEqual(losses.speck_distance(truth, truth), 0)
+        specks = truth / 2
+        specks[..., 8::32, 8::32] += 1
+        self.assertGreater(losses.speck_distance(specks, truth), 5 * losses.speck_distance(other, truth))
+
+    def test_specks_are_no_spectrum(self):
+        truth = Spectrum.grain(1)
+        specks = torch.zeros_like(truth)
+        specks[..., 8::32, 8::32] = truth.std() * 32
+        self.assertGreater(losses.spectral_distance(specks, truth), 0.8 * losses.spectral_distance(torch.zeros_like(truth), truth))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     train_detail.py DATA RUN --init FAITHFUL_RUN --seconds 3600
 
 Starts from the faithful weights. The end point x1 that a velocity points at is asked to be near the truth (Charbonnier), to look like it
-(perceptual.distance, .texture_distance), to have its spectrum and no grid (losses.spectral_distance, .grid_distance), and to pass for a
+(perceptual.distance, .texture_distance), to have its spectrum, no grid and no specks (losses.spectral_distance, .grid_distance, .speck_distance), and to pass for a
 true picture (perceptual.Discriminator); states at t > 0 are those that the solver visits. How much looks weigh is steered so that
 pictures lose `--lose` dB against the faithful network's. Noise of a random strength up to sigma, so that the strength stays a knob.
 """
@@ -30,7 +30,7 @@ import train
 
 STEPS = 4
 """Evaluations that the detail mode is made for."""
-LOOKS = dict(distance=1.0, texture=0.7, adversary=0.8, grid=0.4, spectrum=0.8)
+LOOKS = dict(distance=1.0, texture=0.7, adversary=0.8, grid=0.4, spectrum=0.7, specks=0.4)
 """Gradients at the picture, relative to each other."""
 CRITIC_EVERY = 2
 """Steps from one with the discriminator to the next: it costs a quarter of a step. Divides Balance.EVERY."""
@@ -172,7 +172,7 @@ def main():
         fidelity = losses.charbonnier(end - hr)
         looks, texture = perceptual.distance(maps, wanted), perceptual.texture_distance(maps, wanted)
         others = dict(distance=looks, texture=texture, grid=losses.grid_distance(end, hr))
-        others["spectrum"] = losses.spectral_distance(end, hr)
+        others |= dict(spectrum=losses.spectral_distance(end, hr), specks=losses.speck_distance(end, hr))
         if step % CRITIC_EVERY == 0 or judged is None:
             with runs.half():
                 made = [m.detach() for m in maps]
