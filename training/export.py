@@ -1,6 +1,6 @@
 """Writes a trained compact model as the safetensors file that is built into the plugin.
 
-    export.py RUN OUT.safetensors [--detail RUN2 --detail-share 0.6 --detail-sigma 0.005] [--default-steps 1] [--fixture FIXTURE.safetensors]
+    export.py RUN OUT.safetensors [--detail RUN2 --detail-share 0.6] [--default-steps 1] [--fixture FIXTURE.safetensors]
 
 RUN is a run's folder, or an exported file whose faithful weights and ranges (calibrate.py) are to stay.
 
@@ -108,25 +108,26 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--detail")
     parser.add_argument("--detail-share", type=float, default=1.0, help="of the way from the faithful weights to RUN2's")
-    parser.add_argument("--detail-sigma", type=float, default=0.1)
+    parser.add_argument("--detail-sigma", type=float, help="instead of what RUN2 was trained with")
     parser.add_argument("--default-steps", type=int, default=1)
     parser.add_argument("--fixture")
     args = parser.parse_args()
     weights, config = start_from(args.run)
     tensors = merged(weights, config)
-    ranges = kept_ranges(args.run)
+    ranges, sigma = kept_ranges(args.run), 0.0
     if args.detail:
         detail, detail_config = averaged(args.detail)
         assert detail_config == config, "both experts have one architecture"
+        sigma = args.detail_sigma or torch.load(f"{args.detail}/state.pt", weights_only=False)["args"]["sigma"]
         tensors |= {f"detail.{k}": v for k, v in merged(between(weights, detail, args.detail_share), config).items()}
     tensors = {k: v.to(torch.float16).contiguous() for k, v in tensors.items()} | ranges
     metadata = dict(format="flashvideo-compact", version="1", default_steps=str(args.default_steps))
     metadata |= {k: str(v).lower() for k, v in config.items()}
     if args.detail:
-        metadata["detail_sigma"] = str(args.detail_sigma)
+        metadata["detail_sigma"] = str(sigma)
     save_file(tensors, args.out, metadata)
     if args.fixture:
-        save_file(fixture(args.out, config, args.detail_sigma, bool(args.detail)), args.fixture, metadata)
+        save_file(fixture(args.out, config, sigma, bool(args.detail)), args.fixture, metadata)
 
 
 if __name__ == "__main__":
