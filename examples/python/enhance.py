@@ -22,7 +22,7 @@ def build(args):
         "filesrc name=reader ! decodebin name=decoder "
         "mp4mux name=muxer ! filesink name=writer "
         "queue name=video ! videoconvert ! flashupscale name=enhancer ! videoconvert "
-        "! x264enc pass=qual quantizer=18 speed-preset=faster ! h264parse ! muxer."
+        "! x264enc pass=qual quantizer=18 vbv-buf-capacity=0 speed-preset=faster ! h264parse ! muxer."
     )
     pipeline.get_by_name("reader").set_property("location", args.input)
     pipeline.get_by_name("writer").set_property("location", args.output)

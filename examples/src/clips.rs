@@ -7,6 +7,7 @@ use gst::prelude::*;
 use gst_video::prelude::*;
 use image::RgbImage;
 
+use crate::container::{CRF, h264_encoder};
 use crate::make;
 
 /// White around and between the pictures of a sheet.
@@ -83,7 +84,7 @@ pub fn write(samples: &[gst::Sample], path: &Path) -> Result<()> {
     let chain = [
         source(samples)?,
         make("videoconvert")?,
-        make("x264enc")?,
+        h264_encoder(CRF)?,
         make("h264parse")?,
         make("mp4mux")?,
         make("filesink")?,

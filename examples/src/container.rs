@@ -7,6 +7,11 @@ use gst::prelude::*;
 
 use crate::make;
 
+/// The quality of H.264 at which the encoder is hard to see.
+pub const CRF: u32 = 18;
+/// Bits per second that no picture needs.
+const UNLIMITED: i32 = 200_000_000;
+
 /// A file format the program writes, chosen by the name of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
@@ -69,18 +74,14 @@ impl Container {
             encoder.set_property("deadline", 1i64);
             encoder.set_property("cpu-used", 4i32);
             encoder.set_property("row-mt", true);
-            encoder.set_property("target-bitrate", 0i32);
             encoder.set_property_from_str("end-usage", "cq");
+            // The rate caps the quality, and by default it is a fixed share of a bit for each pixel.
+            encoder.set_property("target-bitrate", UNLIMITED);
             // VP9's scale ends at 63 where H.264's ends at 51.
             encoder.set_property("cq-level", (crf * 63 / 51) as i32);
             return Ok(vec![encoder]);
         }
-        let encoder = make("x264enc")?;
-        encoder.set_property_from_str("pass", "qual");
-        encoder.set_property("quantizer", crf);
-        // 20 frames of look-ahead instead of 40: at 3840x2160 that saves a quarter of a gigabyte.
-        encoder.set_property_from_str("speed-preset", "faster");
-        Ok(vec![encoder, make("h264parse")?])
+        Ok(vec![h264_encoder(crf)?, make("h264parse")?])
     }
 
     /// The pixel formats the encoder gets: 4:2:0, which every player shows, with ten bits where the source has them.
@@ -111,9 +112,58 @@ impl Container {
     }
 }
 
+/// H.264 of constant quality, whatever rate that takes.
+///
+/// # Errors
+///
+/// If the encoder is not installed.
+pub fn h264_encoder(crf: u32) -> Result<gst::Element> {
+    let encoder = make("x264enc")?;
+    encoder.set_property_from_str("pass", "qual");
+    encoder.set_property("quantizer", crf);
+    // With a buffer, `bitrate` caps the quality: 2 Mbit/s by default, which turns a large picture into blocks.
+    encoder.set_property("vbv-buf-capacity", 0u32);
+    // 20 frames of look-ahead instead of 40: at 3840x2160 that saves a quarter of a gigabyte.
+    encoder.set_property_from_str("speed-preset", "faster");
+    Ok(encoder)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Bytes that `container`'s encoder makes of a second of noise at 640x360.
+    fn encoded_size(container: Container, crf: u32) -> usize {
+        crate::init().unwrap();
+        let source = gst::parse::bin_from_description(
+            "videotestsrc pattern=snow num-buffers=25 ! video/x-raw,format=I420,width=640,height=360,framerate=25/1",
+            true,
+        )
+        .unwrap();
+        let sink = gst_app::AppSink::builder().sync(false).build();
+        let mut chain = vec![source.upcast::<gst::Element>()];
+        chain.extend(container.video_encoder(crf).unwrap());
+        chain.push(sink.clone().upcast());
+        let pipeline = gst::Pipeline::new();
+        pipeline.add_many(&chain).unwrap();
+        gst::Element::link_many(&chain).unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let sizes = std::iter::from_fn(|| sink.pull_sample().ok())
+            .map(|sample| sample.buffer().unwrap().size());
+        let total = sizes.sum();
+        pipeline.set_state(gst::State::Null).unwrap();
+        total
+    }
+
+    #[test]
+    fn no_rate_caps_the_quality() {
+        for container in [Container::Mp4, Container::WebM] {
+            let (fine, coarse) = (encoded_size(container, 4), encoded_size(container, 40));
+            assert!(fine > 2 * coarse, "{container:?}: {fine} {coarse} bytes");
+            // 8 Mbit/s; the caps that the encoders have by default are at 2 for H.264 and less for VP9.
+            assert!(fine > 1_000_000, "{container:?}: {fine} bytes");
+        }
+    }
 
     #[test]
     fn the_extension_chooses_the_format() {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use flashvideo_examples::container::Container;
+use flashvideo_examples::container::{CRF, Container};
 use flashvideo_examples::enhancer::Options;
 use flashvideo_examples::output::PartialFile;
 use flashvideo_examples::progress::Watch;
@@ -30,7 +30,7 @@ struct Arguments {
     options: Options,
 
     /// Quality of the encoded video, 0 (lossless) to 51 (worst)
-    #[arg(long, default_value_t = 18, value_parser = clap::value_parser!(u32).range(0..=51))]
+    #[arg(long, default_value_t = CRF, value_parser = clap::value_parser!(u32).range(0..=51))]
     crf: u32,
 
     /// Overwrite the output if it exists

@@ -15,7 +15,7 @@ fn main() -> Result<()> {
         .context("usage: minimal IN OUT.mp4")?;
     flashvideo_examples::init()?;
     let pipeline = gst::parse::launch(
-        "filesrc name=in ! decodebin ! videoconvert ! flashupscale ! videoconvert ! x264enc ! h264parse ! mp4mux ! filesink name=out",
+        "filesrc name=in ! decodebin ! videoconvert ! flashupscale ! videoconvert ! x264enc pass=qual vbv-buf-capacity=0 ! h264parse ! mp4mux ! filesink name=out",
     )?
     .downcast::<gst::Pipeline>()
     .map_err(|_| anyhow::anyhow!("the description is no pipeline"))?;
