@@ -136,7 +136,7 @@ mod tests {
     fn encoded_size(container: Container, crf: u32) -> usize {
         crate::init().unwrap();
         let source = gst::parse::bin_from_description(
-            "videotestsrc pattern=snow num-buffers=25 ! video/x-raw,format=I420,width=640,height=360,framerate=25/1",
+            "videotestsrc pattern=snow num-buffers=25 ! video/x-raw,format=I420,width=640,height=360,framerate=25/1 ! identity",
             true,
         )
         .unwrap();
