@@ -2,7 +2,8 @@
 
     export.py RUN OUT.safetensors [--detail RUN2 --detail-share 0.6] [--default-steps 1] [--fixture FIXTURE.safetensors]
 
-RUN is a run's folder, or an exported file whose faithful weights and ranges (calibrate.py) are to stay.
+RUN is a run's folder, or an exported file whose faithful weights and ranges (calibrate.py) are to stay.  RUN2 likewise: of an
+exported file the detail expert stays as it is.
 
 Weights are stored in f16.  The identity branches of a plain chain are merged into its kernels.  A second expert,
 used when the flow starts from noise, goes under the prefix `detail.`.  The fixture holds inputs and outputs of the
@@ -68,6 +69,18 @@ def between(start, end, share):
     return {k: torch.lerp(start[k].float(), end[k].float(), share) for k in start}
 
 
+def detail_expert(source, share, sigma, start, config):
+    """(weights, noise strength) of the second expert: `share` of the way from `start` to a run's, or an exported file's as they are."""
+    if source.endswith(".safetensors"):
+        with safe_open(source, "pt") as file:
+            kept = float(file.metadata()["detail_sigma"])
+        return load_exported(source, config, "detail.").state_dict(), sigma or kept
+    end, end_config = averaged(source)
+    assert end_config == config, "both experts have one architecture"
+    trained = torch.load(f"{source}/state.pt", weights_only=False)["args"]["sigma"]
+    return between(start, end, share), sigma or trained
+
+
 def kept_ranges(path):
     """The tensor that calibrate.py added to an exported file, if it is one and has it."""
     if not path.endswith(".safetensors"):
@@ -116,10 +129,8 @@ def main():
     tensors = merged(weights, config)
     ranges, sigma = kept_ranges(args.run), 0.0
     if args.detail:
-        detail, detail_config = averaged(args.detail)
-        assert detail_config == config, "both experts have one architecture"
-        sigma = args.detail_sigma or torch.load(f"{args.detail}/state.pt", weights_only=False)["args"]["sigma"]
-        tensors |= {f"detail.{k}": v for k, v in merged(between(weights, detail, args.detail_share), config).items()}
+        detail, sigma = detail_expert(args.detail, args.detail_share, args.detail_sigma, weights, config)
+        tensors |= {f"detail.{k}": v for k, v in merged(detail, config).items()}
     tensors = {k: v.to(torch.float16).contiguous() for k, v in tensors.items()} | ranges
     metadata = dict(format="flashvideo-compact", version="1", default_steps=str(args.default_steps))
     metadata |= {k: str(v).lower() for k, v in config.items()}
