@@ -7,14 +7,15 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import torch
+
+import runs as training
 
 
 def main():
     out, runs = sys.argv[1], sys.argv[2:]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
     for run in runs:
-        log = torch.load(f"{run}/state.pt", weights_only=False)["log"]
+        log = training.load(f"{run}/state.pt")["log"]
         minutes = [row["seconds"] / 60 for row in log]
         name = os.path.basename(run.rstrip("/"))
         left.plot(minutes, [row["loss"] for row in log], label=name)

@@ -1,80 +1,123 @@
 """Random crops of the prepared sequences, and the fixed validation set."""
 
 import glob
-import random
 
 import numpy as np
 import torch
 
+import model
+
 CLEAN, CODED, MIXED = 0, 1, 2
-SHARE = (0.42, 0.40, 0.18)
+SHARE = (0.36, 0.46, 0.18)
 FLAT = 0.04
 
 
+def finished(folder, split):
+    """Folders of the sequences that prepare.py has finished."""
+    return sorted(path for path in glob.glob(f"{folder}/{split}/*") if not path.endswith(".part"))
+
+
 class Sequences:
-    def __init__(self, folder, seed):
-        self.folders = sorted(glob.glob(f"{folder}/training/*"))
-        if not self.folders:
+    """Every sequence at once in the memory of the device that trains (2.9 MB each): a GPU takes thousands of crops a second."""
+
+    def __init__(self, folder, seed, device="cpu"):
+        self.folder, self.device, self.names = folder, torch.device(device), []
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.share = torch.tensor(SHARE, device=device)
+        self.large = self.small = None
+        self.refresh()
+        if not self.names:
             raise SystemExit(f"no sequences in {folder}/training: run prepare.py first")
-        self.rng = random.Random(seed)
 
-    def _crop(self, patch):
-        rng = self.rng
-        folder = rng.choice(self.folders)
-        large = np.load(f"{folder}/hr.npy", mmap_mode="r")
-        small = np.load(f"{folder}/lr.npy", mmap_mode="r")
-        variant = rng.choices(range(3), SHARE)[0]
-        target = rng.randrange(large.shape[0])
-        h, w = small.shape[2:]
-        y, x = rng.randrange(h - patch + 1), rng.randrange(w - patch + 1)
-        hr = large[target, 4 * y : 4 * (y + patch), 4 * x : 4 * (x + patch)]
-        lr = small[variant, target : target + 3, y : y + patch, x : x + patch]
-        return np.array(hr), np.array(lr)
+    def refresh(self):
+        """Takes in what prepare.py has finished since."""
+        new = sorted(set(finished(self.folder, "training")) - set(self.names))
+        if new:
+            self.large = self._extended(self.large, [f"{name}/hr.npy" for name in new])
+            self.small = self._extended(self.small, [f"{name}/lr.npy" for name in new])
+            self.names += new
 
-    def _flat(self, patch):
-        """A picture of one value: what must come out as it went in, up to the frame's borders."""
-        level = self.rng.choice((16, 235, self.rng.randrange(256)))
-        return np.full((4 * patch, 4 * patch), level, np.uint8), np.full((3, patch, patch), level, np.uint8)
+    def _extended(self, old, paths):
+        count = 0 if old is None else old.shape[0]
+        result = torch.empty((count + len(paths), *np.load(paths[0], mmap_mode="r").shape), dtype=torch.uint8, device=self.device)
+        if count:
+            result[:count] = old
+        for index, path in enumerate(paths, count):
+            result[index] = torch.from_numpy(np.load(path))
+        return result
 
-    def _busy_crop(self, patch):
-        """The busier of two crops, half the time: flat sky teaches little."""
-        first = self._crop(patch)
-        if self.rng.random() < 0.5:
-            return first
-        second = self._crop(patch)
-        energy = [np.abs(np.diff(c[0].astype(np.int16), axis=1)).mean() for c in (first, second)]
-        return first if energy[0] >= energy[1] else second
+    def _draw(self, high, *size):
+        return torch.randint(high, size, generator=self.generator, device=self.device)
+
+    def _chance(self, count, probability):
+        return torch.rand(count, generator=self.generator, device=self.device) < probability
+
+    def _places(self, count, patch):
+        """(sequence, variant, target frame, y, x), each [count]: the busier of two places, half the time. Flat sky teaches little."""
+        _, height, width = self.large.shape[1:]
+        rows, columns = height // model.FACTOR, width // model.FACTOR
+        which = self._draw(len(self.names), 2, count)
+        target = self._draw(self.large.shape[1], 2, count)
+        y, x = self._draw(rows - patch + 1, 2, count), self._draw(columns - patch + 1, 2, count)
+        steps = torch.arange(patch, device=self.device)
+        at = [i[..., None, None] for i in (which, target + 1, y, x)]
+        crops = self.small[at[0], CLEAN, at[1], at[2] + steps[:, None], at[3] + steps].float()
+        energy = crops.diff(dim=3).abs().mean((2, 3))
+        second = (energy[1] > energy[0]) & self._chance(count, 0.5)
+        which, target, y, x = (torch.where(second, i[1], i[0]) for i in (which, target, y, x))
+        variant = torch.multinomial(self.share, count, replacement=True, generator=self.generator)
+        return which, variant, target, y, x
+
+    def _turned(self, count):
+        """Three coins for each crop: upside down, mirrored, transposed."""
+        return [self._chance(count, 0.5) for _ in range(3)]
+
+    def _pixels(self, y, x, size, turns):
+        """Rows and columns [n, size, size] of square crops at (y, x), turned."""
+        upside_down, mirrored, transposed = (coin[:, None] for coin in turns)
+        steps = torch.arange(size, device=self.device).expand(len(y), size)
+        down = torch.where(upside_down, steps.flip(1), steps)
+        right = torch.where(mirrored, steps.flip(1), steps)
+        across = transposed[..., None]
+        rows = torch.where(across, down[:, None, :], down[:, :, None])
+        columns = torch.where(across, right[:, :, None], right[:, None, :])
+        return y[:, None, None] + rows, x[:, None, None] + columns
+
+    def _neighbours(self, count):
+        """Offsets [count, 3] of the previous, current and next small frame from the previous: sometimes backwards, sometimes a clip's end."""
+        forwards = torch.arange(3, device=self.device).expand(count, 3)
+        order = torch.where(self._chance(count, 0.5)[:, None], forwards, forwards.flip(1)).clone()
+        end = torch.rand(count, generator=self.generator, device=self.device)
+        order[:, 0] = torch.where(end < 0.10, 1, order[:, 0])
+        order[:, 2] = torch.where(end < 0.03, 1, order[:, 2])
+        return order
 
     def batch(self, count, patch, frames):
         """(hr [n,1,4p,4p], lr [n,frames,p,p]) in model units."""
-        larges, smalls = [], []
-        for _ in range(count):
-            hr, lr = self._flat(patch) if self.rng.random() < FLAT else self._busy_crop(patch)
-            if self.rng.random() < 0.5:
-                lr = lr[::-1]
-            edge = self.rng.random()
-            if edge < 0.10:
-                lr = np.stack([lr[1], lr[1], lr[1] if edge < 0.03 else lr[2]])
-            if self.rng.random() < 0.5:
-                hr, lr = hr[:, ::-1], lr[:, :, ::-1]
-            if self.rng.random() < 0.5:
-                hr, lr = hr[::-1], lr[:, ::-1]
-            if self.rng.random() < 0.5:
-                hr, lr = hr.T, lr.transpose(0, 2, 1)
-            larges.append(np.ascontiguousarray(hr)[None])
-            smalls.append(np.ascontiguousarray(lr if frames == 3 else lr[1:2]))
-        return to_model(np.stack(larges)), to_model(np.stack(smalls))
+        which, variant, target, y, x = self._places(count, patch)
+        turns = self._turned(count)
+        rows, columns = self._pixels(model.FACTOR * y, model.FACTOR * x, model.FACTOR * patch, turns)
+        hr = self.large[which[:, None, None], target[:, None, None], rows, columns][:, None]
+        rows, columns = (i[:, None] for i in self._pixels(y, x, patch, turns))
+        order = self._neighbours(count) if frames == 3 else torch.ones(count, 1, dtype=torch.int64, device=self.device)
+        which, variant, frame = (i[..., None, None] for i in (which[:, None], variant[:, None], target[:, None] + order))
+        lr = self.small[which, variant, frame, rows, columns]
+        # Pictures of one value: what must come out as it went in, up to the frame's borders.
+        flat = self._chance(count, FLAT)[:, None, None, None]
+        level = torch.tensor([16, 235, 0], device=self.device)[self._draw(3, count)]
+        level = torch.where(level > 0, level, self._draw(256, count))[:, None, None, None].to(torch.uint8)
+        return to_model(torch.where(flat, level, hr)), to_model(torch.where(flat, level, lr))
 
 
 def to_model(codes):
-    return torch.from_numpy(codes).float() / 127.5 - 1
+    return codes.float() / 127.5 - 1
 
 
-def validation(folder, frames):
+def validation(folder, frames, device="cpu"):
     """{variant name: [(hr [1,1,H,W], lr [1,frames,h,w]), ...]} of the set-aside photographs."""
     sets = {"clean": [], "coded": []}
-    for path in sorted(glob.glob(f"{folder}/validation/*")):
-        hr, lr = np.load(f"{path}/hr.npy"), np.load(f"{path}/lr.npy")
+    for path in finished(folder, "validation"):
+        hr, lr = (torch.from_numpy(np.load(f"{path}/{name}.npy")).to(device) for name in ("hr", "lr"))
         for name, variant in (("clean", CLEAN), ("coded", CODED)):
             small = lr[variant, 0:3] if frames == 3 else lr[variant, 1:2]
             sets[name].append((to_model(hr[0])[None, None], to_model(small)[None]))

@@ -90,7 +90,7 @@ class Checkpoint:
         torch.set_num_threads(threads)
         self.torch, self.model, self.runs = torch, model, runs
         self.steps, self.sigma, self.seed = steps, sigma, seed
-        state = torch.load(f"{run}/state.pt", weights_only=False, map_location="cpu")
+        state = runs.load(f"{run}/state.pt")
         self.net = model.Compact(**state["config"]).eval()
         self.net.load_state_dict(state["average"])
         self.net.to(memory_format=torch.channels_last)

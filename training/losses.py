@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 
 
-def charbonnier(difference):
-    """Mean of sqrt(d^2 + 0.001^2): absolute error, smooth at zero."""
-    return torch.sqrt(difference**2 + 1e-6).mean()
+def charbonnier(difference, softness=1e-3):
+    """Mean of sqrt(d^2 + softness^2): absolute error, smooth at zero. With a softness above the errors it is their square, which asks for the mean of
+    what may be true instead of the middle."""
+    return torch.sqrt(difference**2 + softness**2).mean()
 
 
 def _oriented_bank(size=7, wavelengths=(3.0, 6.0), orientations=4):
@@ -45,7 +46,7 @@ def log_spectrum(picture, window=16, region=9, floor=1e-5):
     Windows overlap by half, regions by about as much: 9 of 16 pixels cover 80. `floor` is about the power of rounding to codes.
     """
     patches = picture[:, 0].unfold(1, window, window // 2).unfold(2, window, window // 2)
-    hann = torch.hann_window(window, periodic=False)
+    hann = torch.hann_window(window, periodic=False, device=picture.device)
     taper = hann[:, None] * hann[None]
     patches = (patches - patches.mean((3, 4), keepdim=True)) * (taper / taper.norm())
     power = torch.fft.rfft2(patches).abs().square().flatten(3)
@@ -81,7 +82,8 @@ class TextureEnergy:
         self.window = window
 
     def energies(self, picture):
-        bands = F.conv2d(picture, self.bank.to(picture)) ** 2
+        self.bank = self.bank.to(picture)
+        bands = F.conv2d(picture, self.bank) ** 2
         n, c, h, w = bands.shape
         pairs = bands.view(n, c // 2, 2, h, w).sum(2)
         return torch.sqrt(F.avg_pool2d(pairs, self.window, self.window // 2) + 1e-5)

@@ -8,6 +8,8 @@ Velocity      v   [n, 16, h, w]   estimate of x1 - x0 (FlashVideo, arXiv 2502.05
 Values are video luma codes c in 0..255 as c / 127.5 - 1.
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -16,7 +18,8 @@ FACTOR = 4
 EMBED = 32
 
 
-def catmull_rom_kernel():
+@functools.cache
+def catmull_rom_kernel(device=torch.device("cpu")):
     """[16, 1, 5, 5]: the reference latent as a convolution over the small picture."""
 
     def weight(d):
@@ -29,12 +32,12 @@ def catmull_rom_kernel():
 
     phases = [(p + 0.5) / FACTOR - 0.5 for p in range(FACTOR)]
     rows = torch.tensor([[weight(tap - phase) for tap in range(-2, 3)] for phase in phases])
-    return torch.einsum("ai,bj->abij", rows, rows).reshape(FACTOR * FACTOR, 1, 5, 5)
+    return torch.einsum("ai,bj->abij", rows, rows).reshape(FACTOR * FACTOR, 1, 5, 5).to(device)
 
 
 def reference_latent(lr):
     """Catmull-Rom enlargement of [n, 1, h, w], with edges repeated, in the latent space."""
-    return F.conv2d(F.pad(lr, (2, 2, 2, 2), mode="replicate"), catmull_rom_kernel().to(lr))
+    return F.conv2d(F.pad(lr, (2, 2, 2, 2), mode="replicate"), catmull_rom_kernel(lr.device).to(lr.dtype))
 
 
 class Compact(nn.Module):
@@ -99,8 +102,8 @@ def sample(net, lr, steps=1, sigma=0.0, noise=None):
     x = reference_latent(lr[:, middle : middle + 1])
     if sigma > 0:
         x = x + sigma * noise
-    grid = time_grid(steps)
-    level = torch.full((n,), float(sigma))
+    grid = time_grid(steps).to(lr.device)
+    level = torch.full((n,), float(sigma), device=lr.device)
     for now, after in zip(grid[:-1], grid[1:]):
         x = x + (after - now) * net(x, lr, now.expand(n), level).float()
     return F.pixel_shuffle(x, FACTOR)

@@ -39,8 +39,8 @@ def pretrained():
 class Features:
     """Of luma [n, 1, h, w] in model units: three maps [n, CHANNELS[k], h / STRIDES[k], w / STRIDES[k]]."""
 
-    def __init__(self):
-        net = pretrained()
+    def __init__(self, device="cpu"):
+        net = pretrained().to(device)
         self.stem = _Layer(net._conv_stem, net._bn0, True)
         self.stem.weight = self.stem.weight.sum(1, keepdim=True)  # grey has three equal channels
         self.blocks = []

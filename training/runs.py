@@ -1,19 +1,31 @@
-"""What every training run does: a moving average of the weights, and a state that survives the process."""
+"""What every training run does: where and in which numbers it computes, a moving average of the weights, and a state that survives the process."""
 
 import os
 
 import torch
 
-HALF = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
-"""The type that this CPU multiplies fastest."""
+
+def fastest_device():
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def half_type(device="cpu"):
+    """The type that a device multiplies fastest."""
+    fast = torch.device(device).type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def half(device="cpu"):
+    """Autocast to bf16, where that saves time."""
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=half_type(device) == torch.bfloat16)
 
 
 @torch.no_grad()
 def blend(average, net, step, longest):
     """Moves the averaged weights towards the network's; the average is short at first and grows to `longest`."""
     decay = min(longest, (step + 1) / (step + 10))
-    for key, value in net.state_dict().items():
-        average[key].lerp_(value, 1 - decay)
+    state = net.state_dict()
+    torch._foreach_lerp_([average[key] for key in state], list(state.values()), 1 - decay)
 
 
 def save(path, **state):
@@ -22,11 +34,11 @@ def save(path, **state):
     os.replace(path + ".new", path)
 
 
+def load(path):
+    """A saved state in main memory, whatever device it was trained on."""
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
 def smoothed(running, loss):
     """The loss as it is shown; `running` is None at the start of each sitting."""
     return loss if running is None else 0.98 * running + 0.02 * loss
-
-
-def half():
-    """Autocast to bf16, where that saves time."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=HALF == torch.bfloat16)

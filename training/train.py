@@ -3,10 +3,12 @@
     train.py DATA RUN --channels 48 --layers 12 --frames 3 --residual --seconds 5400
 
 Writes RUN/state.pt every two minutes and goes on from it when started again; the learning rate follows
-the seconds already trained, so a run may be cut into any number of sittings.
+the seconds already trained, so a run may be cut into any number of sittings.  Trains on a GPU if there is one; prepare.py
+may go on beside it: new sequences are taken in at each validation.
 """
 
 import argparse
+import copy
 import json
 import os
 import time
@@ -35,7 +37,7 @@ def validate(net, sets):
     for name, pairs in sets.items():
         total = 0.0
         for hr, lr in pairs:
-            with runs.half():
+            with runs.half(lr.device):
                 ours = model.sample(net, lr)
             middle = lr.shape[1] // 2
             plain = F.pixel_shuffle(model.reference_latent(lr[:, middle : middle + 1]), model.FACTOR)
@@ -55,12 +57,12 @@ def flow_batch(net, hr, lr, again):
     middle = lr.shape[1] // 2
     x0 = model.reference_latent(lr[:, middle : middle + 1])
     n = hr.shape[0]
-    t, sigma = torch.zeros(n), torch.zeros(n)
+    t, sigma = torch.zeros(n, device=lr.device), torch.zeros(n, device=lr.device)
     xt = x0
     if again:
-        with torch.no_grad(), runs.half():
+        with torch.no_grad(), runs.half(lr.device):
             first = net(x0, lr, t, sigma).float()
-        t = 0.1 + 0.75 * torch.rand(n)
+        t = 0.1 + 0.75 * torch.rand(n, device=lr.device)
         xt = x0 + t[:, None, None, None] * first
     return x0, x1, xt, t, sigma
 
@@ -78,17 +80,21 @@ def main():
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--texture", type=float, default=0.0, help="weight of losses.TextureEnergy")
+    parser.add_argument("--softness", type=float, default=1e-3, help="of losses.charbonnier")
     parser.add_argument("--optimizer", choices=("adam", "muon"), default="muon")
     parser.add_argument("--seconds", type=float, default=5400)
     parser.add_argument("--validate-every", type=float, default=300)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default=runs.fastest_device())
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
+    torch.backends.cudnn.benchmark = True
     torch.manual_seed(args.seed)
     os.makedirs(args.run, exist_ok=True)
-    net = model.Compact(args.channels, args.layers, args.frames, args.residual).to(memory_format=torch.channels_last)
+    net = model.Compact(args.channels, args.layers, args.frames, args.residual)
+    net = net.to(args.device, memory_format=torch.channels_last)
     if args.init:
         net.load_state_dict(export.start_from(args.init)[0])
     optimizers = optim.build(net, args.optimizer, args.lr)
@@ -97,15 +103,17 @@ def main():
     spent, step, log = 0.0, 0, []
     state_path = f"{args.run}/state.pt"
     if os.path.exists(state_path):
-        state = torch.load(state_path, weights_only=False)
+        state = runs.load(state_path)
         net.load_state_dict(state["net"])
         for o, s in zip(optimizers, state["optimizers"]):
             o.load_state_dict(s)
         average, spent, step, log = state["average"], state["spent"], state["step"], state["log"]
-    sequences = data.Sequences(args.data, args.seed + step)
-    held_out = data.validation(args.data, args.frames)
+        average = {k: v.to(args.device) for k, v in average.items()}
+    sequences = data.Sequences(args.data, args.seed + step, args.device)
+    held_out = data.validation(args.data, args.frames, args.device)
     texture = losses.TextureEnergy()
-    averaged = model.Compact(**net.config).to(memory_format=torch.channels_last)
+    averaged = copy.deepcopy(net)
+    velocity_of = torch.compile(net) if args.device.startswith("cuda") else net
 
     def save():
         runs.save(
@@ -130,9 +138,9 @@ def main():
                 g["lr"] = lr * factor
         hr, lr = sequences.batch(args.batch, args.patch, args.frames)
         x0, x1, xt, t, sigma = flow_batch(net, hr, lr, again=step % 8 == 7)
-        with runs.half():
-            velocity = net(xt, lr, t, sigma).float()
-        loss = losses.charbonnier(velocity - (x1 - x0))
+        with runs.half(args.device):
+            velocity = velocity_of(xt, lr, t, sigma).float()
+        loss = losses.charbonnier(velocity - (x1 - x0), args.softness)
         if args.texture > 0:
             end = F.pixel_shuffle(x0 + velocity, model.FACTOR)
             loss = loss + args.texture * texture(end, hr)
@@ -143,7 +151,7 @@ def main():
         for o in optimizers:
             o.step()
         runs.blend(average, net, step, 0.998)
-        running = runs.smoothed(running, loss.item())
+        running = runs.smoothed(running, loss.detach())
         step += 1
         now = time.time()
         spent += now - last
@@ -151,8 +159,9 @@ def main():
         if spent - validated > args.validate_every or spent >= args.seconds:
             averaged.load_state_dict(average)
             gains = validate(averaged, held_out)
-            log.append(dict(step=step, seconds=round(spent), loss=round(running, 5), **gains))
+            log.append(dict(step=step, seconds=round(spent), loss=round(running.item(), 5), **gains))
             print(json.dumps(log[-1]), flush=True)
+            sequences.refresh()
             validated, last = spent, time.time()
         if spent - saved > 120 or spent >= args.seconds:
             save()

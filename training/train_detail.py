@@ -50,8 +50,8 @@ def validate(net, sets, sigma, features):
         for hr, lr in pairs:
             middle = lr.shape[1] // 2
             reference = model.reference_latent(lr[:, middle : middle + 1])
-            noise = torch.randn(reference.shape, generator=generator)
-            with runs.half():
+            noise = torch.randn(reference.shape, generator=generator).to(lr.device)
+            with runs.half(lr.device):
                 ours = model.sample(net, lr, STEPS if sigma > 0 else 1, sigma, noise)
             plain = F.pixel_shuffle(reference, model.FACTOR)
             gain += train.psnr(ours, hr) - train.psnr(plain, hr)
@@ -104,21 +104,24 @@ def main():
     parser.add_argument("--seconds", type=float, default=1500)
     parser.add_argument("--validate-every", type=float, default=300)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default=runs.fastest_device())
     parser.add_argument("--seed", type=int, default=2)
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
+    torch.backends.cudnn.benchmark = True
     torch.manual_seed(args.seed)
     random.seed(args.seed)
     os.makedirs(args.run, exist_ok=True)
     weights, config = export.start_from(args.init)
-    faithful = model.Compact(**config).to(memory_format=torch.channels_last)
+    place = lambda module: module.to(args.device, memory_format=torch.channels_last)
+    faithful = place(model.Compact(**config))
     faithful.load_state_dict(weights)
     net = copy.deepcopy(faithful)
-    critic, features = perceptual.Discriminator().to(memory_format=torch.channels_last), perceptual.Features()
+    critic, features = place(perceptual.Discriminator()), perceptual.Features(args.device)
     if args.begin:
         net.load_state_dict(export.averaged(args.begin)[0])
-        critic.load_state_dict(torch.load(f"{args.begin}/state.pt", weights_only=False)["critic"])
+        critic.load_state_dict(runs.load(f"{args.begin}/state.pt")["critic"])
     optimizers = [
         *optim.build(net, "muon", args.lr),
         torch.optim.AdamW(critic.parameters(), 2 * args.lr, betas=(0.5, 0.99), weight_decay=1e-4),
@@ -128,17 +131,18 @@ def main():
     spent, step, log, weight, lost = 0.0, 0, [], 0.5, 0.0
     state_path = f"{args.run}/state.pt"
     if os.path.exists(state_path):
-        state = torch.load(state_path, weights_only=False)
+        state = runs.load(state_path)
         net.load_state_dict(state["net"])
         critic.load_state_dict(state["critic"])
         for optimizer, saved in zip(optimizers, state["optimizers"]):
             optimizer.load_state_dict(saved)
         average, spent, step, log = state["average"], state["spent"], state["step"], state["log"]
+        average = {k: v.to(args.device) for k, v in average.items()}
         weight, lost = state["weight"], state["lost"]
-    sequences = data.Sequences(args.data, args.seed + step)
-    held_out = {k: v[:12] for k, v in data.validation(args.data, config["frames"]).items()}
-    grid, balance = model.time_grid(STEPS), Balance(LOOKS)
-    averaged = model.Compact(**config).to(memory_format=torch.channels_last)
+    sequences = data.Sequences(args.data, args.seed + step, args.device)
+    held_out = {k: v[:12] for k, v in data.validation(args.data, config["frames"], args.device).items()}
+    grid, balance = model.time_grid(STEPS).to(args.device), Balance(LOOKS)
+    averaged = copy.deepcopy(net)
     if step == 0:
         print(json.dumps(validate(faithful, held_out, 0.0, features)), flush=True)
 
@@ -151,21 +155,21 @@ def main():
                 group["lr"] = rate * factor
         hr, lr = sequences.batch(args.batch, args.patch, config["frames"])
         n, middle = hr.shape[0], config["frames"] // 2
-        sigma = args.sigma * (0.25 + 0.75 * torch.rand(n))
+        sigma = args.sigma * (0.25 + 0.75 * torch.rand(n, device=args.device))
         reference = model.reference_latent(lr[:, middle : middle + 1])
         x = reference + sigma[:, None, None, None] * torch.randn_like(reference)
         visited = random.choice((0, 0, 0, 0, 1, 2, 3))
         # Features are taken every few pixels: always at the same ones of each 4x4, they would teach a grid.
         down, right, side = random.randrange(8), random.randrange(8), model.FACTOR * args.patch - 8
         seen = lambda picture: features(picture[..., down : down + side, right : right + side])
-        with torch.no_grad(), runs.half():
+        with torch.no_grad(), runs.half(args.device):
             for at, after in zip(grid[:visited], grid[1:]):
                 x = x + (after - at) * net(x, lr, at.expand(n), sigma).float()
             if step % CALM_EVERY == 0 or calm is None:
-                zero = torch.zeros(n)
+                zero = torch.zeros(n, device=args.device)
                 calm = F.pixel_shuffle(reference + faithful(reference, lr, zero, zero).float(), model.FACTOR)
             wanted, plain = seen(hr), seen(F.pixel_shuffle(reference, model.FACTOR))
-        with runs.half():
+        with runs.half(args.device):
             latent = x + (1 - grid[visited]) * net(x, lr, grid[visited].expand(n), sigma).float()
             end = F.pixel_shuffle(latent, model.FACTOR)
             maps = seen(end)
@@ -174,13 +178,13 @@ def main():
         others = dict(distance=looks, texture=texture, grid=losses.grid_distance(end, hr))
         others |= dict(spectrum=losses.spectral_distance(end, hr), specks=losses.speck_distance(end, hr))
         if step % CRITIC_EVERY == 0 or judged is None:
-            with runs.half():
+            with runs.half(args.device):
                 made = [m.detach() for m in maps]
                 judged = perceptual.preferred(critic(wanted, plain), critic(made, plain))
             optimizers[-1].zero_grad(set_to_none=True)
             judged.backward()
             optimizers[-1].step()
-            with runs.half():
+            with runs.half(args.device):
                 with torch.no_grad():
                     true_scores = critic(wanted, plain)
                 others["adversary"] = perceptual.preferred(critic(maps, plain), true_scores)
@@ -209,6 +213,7 @@ def main():
             log[-1] |= {k: round(v, 5) for k, v in zip(names, running)}
             log[-1] |= validate(averaged, held_out, args.sigma, features)
             print(json.dumps(log[-1]), flush=True)
+            sequences.refresh()
             validated, last = spent, time.time()
         if spent - saved > 120 or spent >= args.seconds:
             runs.save(
