@@ -3,7 +3,8 @@
     prepare.py PHOTOS OUT [--per-photo 4] [--graphics 90] [--jobs 2]
 
 Every sequence is a camera path over one photograph (pan, zoom, rotation, stillness; sometimes with an
-object that moves on its own), cut to FRAMES frames.  Of it are kept
+object that moves on its own), cut to FRAMES frames.  Most of them are then recorded: blurred by lens and motion and
+coded, as the originals of real clips are, which are softer than photographs.  Of it are kept
 
     hr.npy     [FRAMES-2, 4h, 4w]      luma of the inner frames, the targets
     lr.npy     [VARIANTS, FRAMES, h, w] luma of all frames at a quarter of the size
@@ -11,6 +12,7 @@ object that moves on its own), cut to FRAMES frames.  Of it are kept
 with three variants: clean (swscale bicubic), H.264 (the same through libx264 at crf 18 to 36), and mixed
 (random blur, resize kernel, noise, JPEG or H.264): the pixel degradation of the FlashVideo paper, section
 3.3, carried to the codecs that real clips went through.  The split into training and validation is by photograph.
+Started again, it goes on where it stopped.
 """
 
 import argparse
@@ -29,6 +31,7 @@ FRAMES = 5
 ENCODED = 12
 WIDTH, HEIGHT = 1152, 640
 VALIDATION_EVERY = 12
+RECORDED = 0.6
 
 
 def downscale(luma, kind):
@@ -82,8 +85,31 @@ def mixed(frames, small, rng):
     return h264(small, rng.randrange(16, 34), "veryfast")
 
 
+def motion_kernel(dx, dy):
+    """What a point leaves behind on its way of (dx, dy) pixels: a line, drawn sixteen times as large and reduced."""
+    reach, fine = int(max(abs(dx), abs(dy)) / 2) + 1, 16
+    size = 2 * reach + 1
+    centre = size * fine / 2
+    ends = [(round(centre + s * dx * fine / 2), round(centre + s * dy * fine / 2)) for s in (-1, 1)]
+    drawn = cv2.line(np.zeros((size * fine, size * fine), np.float32), *ends, 1.0, fine)
+    kernel = cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA)
+    return kernel / kernel.sum()
+
+
+def recorded(frames, velocity, rng):
+    """The frames as a camera records them: blurred by the motion while its shutter is open and by its lens, and coded well."""
+    shutter = rng.uniform(0.1, 0.6)
+    if max(abs(v) for v in velocity) * shutter > 0.5:
+        kernel = motion_kernel(velocity[0] * shutter, velocity[1] * shutter)
+        frames = [cv2.filter2D(f, -1, kernel, borderType=cv2.BORDER_REFLECT) for f in frames]
+    sigma = rng.uniform(0.1, 0.7)
+    frames = [cv2.GaussianBlur(f, (0, 0), sigma) for f in frames]
+    return h264(frames, rng.randrange(14, 24), "veryfast") if rng.random() < 0.7 else frames
+
+
 def camera_path(rng, picture):
-    """The picture scaled to a random size, and for each frame an affine map from the window into it."""
+    """The picture scaled to a random size, for each frame an affine map from the window into it, whether these move it by whole pixels, and its
+    velocity in pixels a frame."""
     height, width = picture.shape
     least = max(WIDTH / width, HEIGHT / height)
     scale = min(max(least * 1.03, rng.uniform(0.5, 1.05)), max(least * 1.03, 1.0))
@@ -109,7 +135,7 @@ def camera_path(rng, picture):
         c, s = z * np.cos(a), z * np.sin(a)
         cx, cy = WIDTH / 2, HEIGHT / 2
         maps.append(np.float32([[c, -s, px + cx - c * cx + s * cy], [s, c, py + cy - s * cx - c * cy]]))
-    return picture, maps, whole
+    return picture, maps, whole, step
 
 
 def moving_object(rng, frames, other):
@@ -131,6 +157,8 @@ def moving_object(rng, frames, other):
 
 def sequence(task):
     picture_path, other_path, seed, folder = task
+    if os.path.exists(folder):
+        return folder
     rng = random.Random(seed)
     if picture_path is None:
         drawn = graphics.draw(seed, 1600, 900, graphics.fonts())
@@ -139,7 +167,7 @@ def sequence(task):
         luma = cv2.cvtColor(cv2.imread(picture_path), cv2.COLOR_BGR2YCrCb)[..., 0]
     # Video luma has limited range; training on it keeps the statistics of real planes.
     luma = np.rint(luma.astype(np.float32) * (219 / 255) + 16).astype(np.uint8)
-    luma, maps, whole = camera_path(rng, luma)
+    luma, maps, whole, velocity = camera_path(rng, luma)
     how = cv2.INTER_NEAREST if whole and maps[0][0, 1] == 0 and maps[-1][0, 0] == 1 else cv2.INTER_LANCZOS4
     frames = [
         cv2.warpAffine(luma, m, (WIDTH, HEIGHT), flags=how | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT)
@@ -148,16 +176,20 @@ def sequence(task):
     if other_path is not None:
         other = cv2.cvtColor(cv2.imread(other_path), cv2.COLOR_BGR2YCrCb)[..., 0]
         moving_object(rng, frames, other)
+    if rng.random() < RECORDED:
+        frames = recorded(frames, velocity, rng)
     start = rng.choice((0, 2, 4, 5, 6, 7))
     keep = slice(start, start + FRAMES)
     small = [downscale(f, "BICUBIC") for f in frames]
     crf = int(np.clip(round(rng.gauss(27, 4)), 18, 36))
     coded = h264(small, crf, rng.choice(("medium", "medium", "veryfast")))
     worn = mixed(frames, small, rng)
-    os.makedirs(folder, exist_ok=True)
-    np.save(f"{folder}/hr.npy", np.stack(frames[keep][1:-1]))
-    np.save(f"{folder}/lr.npy", np.stack([np.stack(v[keep]) for v in (small, coded, worn)]))
-    return folder
+    # A training run that goes on meanwhile must see whole sequences only.
+    part = f"{folder}.part"
+    os.makedirs(part, exist_ok=True)
+    np.save(f"{part}/hr.npy", np.stack(frames[keep][1:-1]))
+    np.save(f"{part}/lr.npy", np.stack([np.stack(v[keep]) for v in (small, coded, worn)]))
+    os.rename(part, folder)
 
 
 def main():
@@ -181,6 +213,8 @@ def main():
         split = "validation" if index % VALIDATION_EVERY == 5 else "training"
         tasks.append((None, None, 900_000 + index, f"{args.out}/{split}/g{index:04}"))
     rng.shuffle(tasks)
+    # Validation first: training can begin before all is done.
+    tasks.sort(key=lambda task: "/training/" in task[-1])
     with multiprocessing.Pool(args.jobs) as pool:
         for done, _ in enumerate(pool.imap_unordered(sequence, tasks, chunksize=2), 1):
             if done % 50 == 0:
