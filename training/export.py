@@ -1,9 +1,9 @@
 """Writes a trained compact model as the safetensors file that is built into the plugin.
 
-    export.py RUN OUT.safetensors [--detail RUN2 --detail-share 0.6] [--default-steps 1] [--fixture FIXTURE.safetensors]
+    export.py RUN OUT.safetensors [--soup RUN ...] [--detail RUN2 --detail-share 0.6] [--default-steps 1] [--fixture FIXTURE.safetensors]
 
 RUN is a run's folder, or an exported file whose faithful weights and ranges (calibrate.py) are to stay.  RUN2 likewise: of an
-exported file the detail expert stays as it is.
+exported file the detail expert stays as it is.  --soup takes the mean of the weights of several runs that went on from one.
 
 Weights are stored in f16.  The identity branches of a plain chain are merged into its kernels.  A second expert,
 used when the flow starts from noise, goes under the prefix `detail.`.  The fixture holds inputs and outputs of the
@@ -17,10 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import model
+import runs
 
 
 def averaged(run):
-    state = torch.load(f"{run}/state.pt", weights_only=False)
+    state = runs.load(f"{run}/state.pt")
     return state["average"], state["config"]
 
 
@@ -69,6 +70,11 @@ def between(start, end, share):
     return {k: torch.lerp(start[k].float(), end[k].float(), share) for k in start}
 
 
+def soup(states):
+    """The mean of the weights of runs that parted late (Wortsman et al. 2022, Model soups)."""
+    return {k: sum(s[k].float() for s in states) / len(states) for k in states[0]}
+
+
 def detail_expert(source, share, sigma, start, config):
     """(weights, noise strength) of the second expert: `share` of the way from `start` to a run's, or an exported file's as they are."""
     if source.endswith(".safetensors"):
@@ -77,7 +83,7 @@ def detail_expert(source, share, sigma, start, config):
         return load_exported(source, config, "detail.").state_dict(), sigma or kept
     end, end_config = averaged(source)
     assert end_config == config, "both experts have one architecture"
-    trained = torch.load(f"{source}/state.pt", weights_only=False)["args"]["sigma"]
+    trained = runs.load(f"{source}/state.pt")["args"]["sigma"]
     return between(start, end, share), sigma or trained
 
 
@@ -119,6 +125,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("out")
+    parser.add_argument("--soup", nargs="+", default=[], help="more runs, whose weights and RUN's are averaged")
     parser.add_argument("--detail")
     parser.add_argument("--detail-share", type=float, default=1.0, help="of the way from the faithful weights to RUN2's")
     parser.add_argument("--detail-sigma", type=float, help="instead of what RUN2 was trained with")
@@ -126,8 +133,12 @@ def main():
     parser.add_argument("--fixture")
     args = parser.parse_args()
     weights, config = start_from(args.run)
-    tensors = merged(weights, config)
     ranges, sigma = kept_ranges(args.run), 0.0
+    if args.soup:
+        others = [start_from(run) for run in args.soup]
+        assert all(other == config for _, other in others), "runs that are averaged have one architecture"
+        weights, ranges = soup([weights, *(other for other, _ in others)]), {}
+    tensors = merged(weights, config)
     if args.detail:
         detail, sigma = detail_expert(args.detail, args.detail_share, args.detail_sigma, weights, config)
         tensors |= {f"detail.{k}": v for k, v in merged(detail, config).items()}
