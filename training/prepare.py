@@ -1,6 +1,6 @@
 """Turns a folder of photographs into short moving sequences with their degraded low-resolution versions.
 
-    prepare.py PHOTOS OUT [--per-photo 4] [--graphics 90] [--jobs 2]
+    prepare.py PHOTOS OUT [--per-photo 4] [--graphics 90] [--recorded 0.6] [--jobs 2]
 
 Every sequence is a camera path over one photograph (pan, zoom, rotation, stillness; sometimes with an
 object that moves on its own), cut to FRAMES frames.  Most of them are then recorded: blurred by lens and motion and
@@ -31,7 +31,6 @@ FRAMES = 5
 ENCODED = 12
 WIDTH, HEIGHT = 1152, 640
 VALIDATION_EVERY = 12
-RECORDED = 0.6
 
 
 def downscale(luma, kind):
@@ -156,7 +155,7 @@ def moving_object(rng, frames, other):
 
 
 def sequence(task):
-    picture_path, other_path, seed, folder = task
+    picture_path, other_path, seed, folder, recorded_share = task
     if os.path.exists(folder):
         return folder
     rng = random.Random(seed)
@@ -176,7 +175,7 @@ def sequence(task):
     if other_path is not None:
         other = cv2.cvtColor(cv2.imread(other_path), cv2.COLOR_BGR2YCrCb)[..., 0]
         moving_object(rng, frames, other)
-    if rng.random() < RECORDED:
+    if rng.random() < recorded_share:
         frames = recorded(frames, velocity, rng)
     start = rng.choice((0, 2, 4, 5, 6, 7))
     keep = slice(start, start + FRAMES)
@@ -198,6 +197,7 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--per-photo", type=int, default=4)
     parser.add_argument("--graphics", type=int, default=90)
+    parser.add_argument("--recorded", type=float, default=0.6, help="share of the sequences that are recorded; none for the detail expert")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
     cv2.setNumThreads(1)
@@ -208,13 +208,13 @@ def main():
         split = "validation" if index % VALIDATION_EVERY == 5 else "training"
         for part in range(1 if split == "validation" else args.per_photo):
             other = rng.choice(photos) if rng.random() < 0.3 and split == "training" else None
-            tasks.append((path, other, 1000 * index + part, f"{args.out}/{split}/{index:04}_{part}"))
+            tasks.append((path, other, 1000 * index + part, f"{args.out}/{split}/{index:04}_{part}", args.recorded))
     for index in range(args.graphics):
         split = "validation" if index % VALIDATION_EVERY == 5 else "training"
-        tasks.append((None, None, 900_000 + index, f"{args.out}/{split}/g{index:04}"))
+        tasks.append((None, None, 900_000 + index, f"{args.out}/{split}/g{index:04}", args.recorded))
     rng.shuffle(tasks)
     # Validation first: training can begin before all is done.
-    tasks.sort(key=lambda task: "/training/" in task[-1])
+    tasks.sort(key=lambda task: "/training/" in task[3])
     with multiprocessing.Pool(args.jobs) as pool:
         for done, _ in enumerate(pool.imap_unordered(sequence, tasks, chunksize=2), 1):
             if done % 50 == 0:

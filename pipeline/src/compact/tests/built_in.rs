@@ -10,18 +10,19 @@ pub(super) fn samples(frame: &Frame, index: usize) -> (&[u8], Size) {
     (plane, frame.format().plane_size(index, frame.size()))
 }
 
-fn built_in() -> impl Iterator<Item = (&'static str, CompactModel)> {
+/// Every built-in model in every number type, and what to call them.
+fn built_in() -> impl Iterator<Item = (String, CompactModel)> {
     let numbers = [
-        (DType::F32, false),
-        (DType::BF16, false),
-        (DType::F32, true),
+        ("f32", DType::F32, false),
+        ("bf16", DType::BF16, false),
+        ("int8", DType::F32, true),
     ]
     .into_iter();
-    numbers.flat_map(|(dtype, int8)| {
+    numbers.flat_map(|(number, dtype, int8)| {
         crate::checkpoint::builtin::ENHANCERS.iter().map(move |b| {
             let model = CompactModel::from_bytes(b.bytes, Path::new(b.name), dtype).unwrap();
             (
-                b.name,
+                format!("{} in {number}", b.name),
                 if int8 {
                     super::int8::rounded(model)
                 } else {
