@@ -9,7 +9,7 @@ import model
 
 CLEAN, CODED, MIXED = 0, 1, 2
 SHARE = (0.36, 0.46, 0.18)
-FLAT = 0.04
+PLAIN = 0.04
 
 
 def finished(folder, split):
@@ -20,8 +20,8 @@ def finished(folder, split):
 class Sequences:
     """Every sequence at once in the memory of the device that trains (2.9 MB each): a GPU takes thousands of crops a second."""
 
-    def __init__(self, folder, seed, device="cpu"):
-        self.folder, self.device, self.names = folder, torch.device(device), []
+    def __init__(self, folder, seed, device="cpu", plain=PLAIN):
+        self.folder, self.device, self.names, self.plain = folder, torch.device(device), [], plain
         self.generator = torch.Generator(device).manual_seed(seed)
         self.share = torch.tensor(SHARE, device=device)
         self.large = self.small = None
@@ -92,6 +92,18 @@ class Sequences:
         order[:, 2] = torch.where(end < 0.03, 1, order[:, 2])
         return order
 
+    def _plain(self, count, patch):
+        """Large and small pictures, float codes [count, 1, size, size], of one value, or of a slope in any direction."""
+        level = torch.tensor([16.0, 235.0, -1.0], device=self.device)[self._draw(3, count)]
+        level = torch.where(level < 0, self._draw(256, count).float(), level)
+        rise = (400 * torch.rand(2, count, generator=self.generator, device=self.device) - 200) * self._chance(count, 0.5)
+        pictures = []
+        for size in (model.FACTOR * patch, patch):
+            along = (torch.arange(size, device=self.device) + 0.5) / size - 0.5
+            across, down = rise[0, :, None, None] * along, rise[1, :, None, None] * along[:, None]
+            pictures.append((level[:, None, None] + across + down).round().clamp(0, 255)[:, None])
+        return pictures
+
     def batch(self, count, patch, frames):
         """(hr [n,1,4p,4p], lr [n,frames,p,p]) in model units."""
         which, variant, target, y, x = self._places(count, patch)
@@ -102,11 +114,10 @@ class Sequences:
         order = self._neighbours(count) if frames == 3 else torch.ones(count, 1, dtype=torch.int64, device=self.device)
         which, variant, frame = (i[..., None, None] for i in (which[:, None], variant[:, None], target[:, None] + order))
         lr = self.small[which, variant, frame, rows, columns]
-        # Pictures of one value: what must come out as it went in, up to the frame's borders.
-        flat = self._chance(count, FLAT)[:, None, None, None]
-        level = torch.tensor([16, 235, 0], device=self.device)[self._draw(3, count)]
-        level = torch.where(level > 0, level, self._draw(256, count))[:, None, None, None].to(torch.uint8)
-        return to_model(torch.where(flat, level, hr)), to_model(torch.where(flat, level, lr))
+        # What must come out as it went in, up to the frame's borders.
+        plain = self._chance(count, self.plain)[:, None, None, None]
+        large, small = self._plain(count, patch)
+        return to_model(torch.where(plain, large, hr)), to_model(torch.where(plain, small, lr))
 
 
 def to_model(codes):

@@ -28,7 +28,7 @@ class Crops(unittest.TestCase):
         self.addCleanup(self.folder.cleanup)
         write(self.folder.name, "0000_0", 1)
         write(self.folder.name, "0001_0", 2)
-        self.sequences = data.Sequences(self.folder.name, 3)
+        self.sequences = data.Sequences(self.folder.name, 3, plain=0)
 
     def batch(self, frames, count=256):
         codes = lambda x: ((x + 1) * 127.5).round().to(torch.int64)
@@ -41,7 +41,7 @@ class Crops(unittest.TestCase):
             blocks = torch.nn.functional.pixel_unshuffle(hr, model.FACTOR)
             self.assertTrue((blocks == blocks[:, :1]).all(), "each small pixel is four by four large ones")
             higher = lr[:, frames // 2] - blocks[:, 0]
-            # One number for a whole crop: its variant, or 0 where it is flat.
+            # One number for a whole crop: its variant.
             self.assertTrue((higher == higher[:, :1, :1]).all())
             self.assertEqual(set(higher[:, 0, 0].tolist()), {data.CLEAN, data.CODED, data.MIXED})
 
@@ -53,7 +53,7 @@ class Crops(unittest.TestCase):
             for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
                 marks = crop[:, corner[0] :: 2, corner[1] :: 2].flatten(1)
                 frame = marks[:, 0, None] - variants
-                if (marks == marks[:, :1]).all() and not (crop == crop[0, 0, 0]).all():
+                if (marks == marks[:, :1]).all():
                     variant = (frame % 10 == 0).all(0).nonzero()[0, 0]
                     before, current, after = (frame[:, variant] // 10).tolist()
                     steps.add((before - current, after - current))
@@ -68,11 +68,24 @@ class Crops(unittest.TestCase):
         self.assertEqual(len(pictures), 8)
         self.assertTrue(all(sorted(p) == list(range(size * size)) for p in pictures))
 
-    def test_flat_crops_are_flat_on_both_sides(self):
+    def test_plain_crops_are_the_same_plane_on_both_sides(self):
+        self.sequences.plain = 1
         hr, lr = self.batch(3, 1024)
+        self.assertTrue((lr == lr[:, :1]).all(), "all frames are the same")
         flat = (lr == lr[:, :1, :1, :1]).flatten(1).all(1)
-        self.assertAlmostEqual(flat.float().mean().item(), data.FLAT, delta=0.03)
+        self.assertAlmostEqual(flat.float().mean().item(), 0.5, delta=0.07)
         self.assertTrue((hr[flat] == lr[flat][:, :1, :1, :1]).all())
+        # Inside of the range of codes the mean of four by four pixels is the small one, up to rounding.
+        inside = ((hr > 0) & (hr < 255)).flatten(1).all(1)
+        means = torch.nn.functional.avg_pool2d(hr[inside].float(), model.FACTOR)
+        self.assertGreater(inside.sum().item(), 200)
+        self.assertLess((means - lr[inside][:, :1]).abs().max().item(), 1.01)
+
+    def test_as_many_crops_are_plain_as_asked_for(self):
+        self.sequences.small[:] = 7
+        self.sequences.plain = 0.25
+        _, lr = self.batch(1, 1024)
+        self.assertAlmostEqual((lr != 7).flatten(1).any(1).float().mean().item(), 0.25, delta=0.05)
 
     def test_busy_places_are_taken_more_often(self):
         self.sequences.small[0] = 100

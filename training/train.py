@@ -81,6 +81,7 @@ def main():
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--texture", type=float, default=0.0, help="weight of losses.TextureEnergy")
     parser.add_argument("--softness", type=float, default=1e-3, help="of losses.charbonnier")
+    parser.add_argument("--plain", type=float, default=data.PLAIN, help="share of crops of one value or slope")
     parser.add_argument("--optimizer", choices=("adam", "muon"), default="muon")
     parser.add_argument("--seconds", type=float, default=5400)
     parser.add_argument("--validate-every", type=float, default=300)
@@ -109,7 +110,7 @@ def main():
             o.load_state_dict(s)
         average, spent, step, log = state["average"], state["spent"], state["step"], state["log"]
         average = {k: v.to(args.device) for k, v in average.items()}
-    sequences = data.Sequences(args.data, args.seed + step, args.device)
+    sequences = data.Sequences(args.data, args.seed + step, args.device, args.plain)
     held_out = data.validation(args.data, args.frames, args.device)
     texture = losses.TextureEnergy()
     averaged = copy.deepcopy(net)

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::CompactModel;
 use super::buffers::KEPT_BUFFERS;
-use super::enlarge::margin;
+use super::enlarge::MARGIN;
 use crate::clip::{FrameFormat, Planes, Size};
 use crate::kernels::reference;
 use crate::kernels::s2d::{FACTOR, LATENT};
@@ -85,7 +85,6 @@ impl StripPlan {
         } = request;
         let passes = passes(input, output);
         let halo = halo(model.config().convolutions(), request.steps, passes);
-        let margin = margin(model.config());
         let core = input.height.div_ceil(count.max(1));
         // In whole numbers, so that exact multiples stay exact.
         let mapped = |row: usize| (row * output.height + input.height / 2) / input.height;
@@ -105,7 +104,7 @@ impl StripPlan {
         let grids: Vec<Size> = (0..passes)
             .map(|pass| FACTOR.pow(pass as u32))
             .map(|factor| Size::new(input.width * factor, rows * factor))
-            .map(|size| Size::new(size.width + 2 * margin, size.height + 2 * margin))
+            .map(|size| Size::new(size.width + 2 * MARGIN, size.height + 2 * MARGIN))
             .collect();
         let made = strips
             .iter()
