@@ -8,14 +8,14 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-import runs as training
+import runs
 
 
 def main():
-    out, runs = sys.argv[1], sys.argv[2:]
+    out, folders = sys.argv[1], sys.argv[2:]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    for run in runs:
-        log = training.load(f"{run}/state.pt")["log"]
+    for run in folders:
+        log = runs.load(f"{run}/state.pt")["log"]
         minutes = [row["seconds"] / 60 for row in log]
         name = os.path.basename(run.rstrip("/"))
         left.plot(minutes, [row["loss"] for row in log], label=name)

@@ -157,7 +157,7 @@ def moving_object(rng, frames, other):
 def sequence(task):
     picture_path, other_path, seed, folder, recorded_share = task
     if os.path.exists(folder):
-        return folder
+        return
     rng = random.Random(seed)
     if picture_path is None:
         drawn = graphics.draw(seed, 1600, 900, graphics.fonts())
