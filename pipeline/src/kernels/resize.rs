@@ -15,6 +15,10 @@ use crate::progress::CancelToken;
 /// Samples of the result between two looks at the cancel token: about 20 ms of work.
 const PART: usize = 1 << 22;
 
+/// Rows of the result that one task makes: many more than the filter reaches, so that little is computed twice, and as
+/// many on any number of threads, so that the result is the same.
+const STRIP: usize = 64;
+
 /// Samples that one task turns into codes.
 const CODES: usize = 1 << 14;
 
@@ -68,7 +72,6 @@ impl Span {
 /// Buffers for resizing, kept from one plane to the next.
 #[derive(Debug, Default)]
 pub struct ResizeBuffers {
-    resizer: Resizer,
     part: Vec<f32>,
 }
 
@@ -164,17 +167,21 @@ fn parts(
 
     let rows = (PART / target.width).clamp(1, target.height);
     let step = y.length / target.height as f64;
-    let ResizeBuffers { resizer, part: out } = buffers;
+    let ResizeBuffers { part: out } = buffers;
     out.resize(rows * target.width, 0.0);
     for first in (0..target.height).step_by(rows) {
         cancel.check()?;
-        let part = Size::new(target.width, rows.min(target.height - first));
-        let y = Span {
-            start: y.start + step * first as f64,
-            length: step * part.height as f64,
-        };
-        let out = &mut out[..part.pixels()];
-        lanczos(resizer, plane, padded, (x, y), out, part)?;
+        let out = &mut out[..rows.min(target.height - first) * target.width];
+        out.par_chunks_mut(STRIP * target.width)
+            .enumerate()
+            .try_for_each_init(Resizer::new, |resizer, (index, out)| {
+                let strip = Size::new(target.width, out.len() / target.width);
+                let y = Span {
+                    start: y.start + step * (first + index * STRIP) as f64,
+                    length: step * strip.height as f64,
+                };
+                lanczos(resizer, plane, padded, (x, y), out, strip)
+            })?;
         take(first * target.width, out);
     }
     Ok(())
@@ -388,6 +395,24 @@ mod tests {
                 (step - 8.0 / 96.0).abs() < 0.05,
                 "step {step} after row {y}"
             );
+        }
+    }
+
+    #[test]
+    fn strips_are_the_whole() {
+        let size = Size::new(40, 50);
+        let plane: Vec<f32> = (0..size.pixels()).map(|i| (i * 37 % 101) as f32).collect();
+        let spans = (Span::whole(size.width), Span::whole(size.height));
+        for height in [33, 3 * STRIP - 1, 5 * STRIP + 7] {
+            let target = Size::new(60, height);
+            let mut whole = vec![0.0; target.pixels()];
+            let resizer = &mut Resizer::new();
+            lanczos(resizer, &plane, size, spans, &mut whole, target).unwrap();
+            let buffers = &mut ResizeBuffers::default();
+            let got = resize(&plane, size, spans, target, buffers, &CancelToken::new()).unwrap();
+            for (index, (got, want)) in got.iter().zip(&whole).enumerate() {
+                assert!((got - want).abs() < 1e-3, "{height} {index}: {got} {want}");
+            }
         }
     }
 
