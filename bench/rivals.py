@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """The rivals of `bench`: PyTorch, ONNX Runtime and ncnn on the same shapes, weights and inputs.
 
 Reads a case per line, as words, and answers each with a line of JSON: {"ms": ...} for a timed run (the first run of a

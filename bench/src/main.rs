@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 //! `bench`: how fast the kernels and the models are, alone and beside PyTorch, ONNX Runtime and ncnn.
 //!
-//!     cargo run --release -p flashvideo-bench -- compare [--filter gemm] [--json FILE] [--python venv/bin/python]
-//!     cargo run --release -p flashvideo-bench -- enhance [--model builtin] [--size 480x270] [--threads 1]
-//!     cargo run --release -p flashvideo-bench -- generate [--model builtin] [--steps 0]
+//!     cargo build --release --workspace
+//!     target/release/bench compare [--filter gemm] [--json FILE] [--python venv/bin/python]
+//!     target/release/bench enhance [--model builtin] [--size 480x270] [--threads 1]
+//!     target/release/bench generate [--model builtin] [--steps 0]
 
 mod case;
 mod compare;
