@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::checkpoint::builtin;
 use crate::clip::{FrameFormat, Size};
-use crate::compact::{CompactModel, StripPlan, StripRequest};
+use crate::compact::{CompactModel, Cpu, Job, Net, StripPlan};
 use crate::error::{Error, Result};
+use crate::kernels::cpu::CpuLevel;
 use crate::memory;
 use crate::progress::{Event, Progress};
 use crate::registry::{self, Source};
@@ -231,15 +232,14 @@ impl Enhancer {
         let output = self.output_size(size, target)?;
         match &self.grade {
             Grade::Compact(model) => {
-                let request = StripRequest {
-                    model,
-                    format,
+                let job = Job {
+                    format: *format,
                     input: size,
                     output,
                     steps: self.default_steps(),
                     threads: self.runtime.threads(),
                 };
-                Ok(StripPlan::new(request, COMFORTABLE).bytes())
+                Ok(model.plan(&job, COMFORTABLE).bytes())
             }
             Grade::Released(model) => model.memory_needed(output),
         }
@@ -259,16 +259,21 @@ pub(crate) fn resolve_steps(enhancer: &Enhancer, options: &EnhanceOptions) -> Re
 ///
 /// # Errors
 /// [`Error::Memory`] when even the smallest strips need more.
-pub(crate) fn plan_strips(request: StripRequest<'_>, progress: &Progress) -> Result<StripPlan> {
-    plan_within(request, memory::available(), progress)
+pub(crate) fn plan_strips(
+    model: &CompactModel,
+    job: &Job,
+    progress: &Progress,
+) -> Result<StripPlan> {
+    plan_within(model, job, memory::available(), progress)
 }
 
 fn plan_within(
-    request: StripRequest<'_>,
+    model: &CompactModel,
+    job: &Job,
     available: Option<u64>,
     progress: &Progress,
 ) -> Result<StripPlan> {
-    let plan = StripPlan::new(request, COMFORTABLE);
+    let plan = model.plan(job, COMFORTABLE);
     // What is left stays for the rest of the pipeline.
     let Some(limit) = available.map(|bytes| bytes / 4 * 3) else {
         return Ok(plan);
@@ -276,11 +281,11 @@ fn plan_within(
     if plan.bytes() <= limit {
         return Ok(plan);
     }
-    let smaller = StripPlan::new(request, limit);
+    let smaller = model.plan(job, limit);
     let mib = |bytes: u64| bytes >> 20;
     if smaller.bytes() > limit {
         return Err(Error::Memory {
-            what: format!("enhancing {} to {}", request.input, request.output),
+            what: format!("enhancing {} to {}", job.input, job.output),
             needed_mib: mib(smaller.bytes()),
             available_mib: mib(limit),
             hint: "choose a smaller target size or close other programs".to_owned(),
@@ -320,9 +325,7 @@ fn load_compact(model: &str, runtime: &Runtime) -> Result<Arc<CompactModel>> {
     if let Some(builtin) = builtin::enhancer(model) {
         on_cpu()?;
         return registry::shared(Source::Builtin(builtin.name), runtime, || {
-            let name = Path::new(builtin.name);
-            let model = CompactModel::from_bytes(builtin.bytes, name, runtime.dtype())?;
-            in_number_type(model, runtime)
+            on_processor(Net::parse(builtin.bytes, Path::new(builtin.name))?, runtime)
         });
     }
     let path = Path::new(model);
@@ -340,16 +343,17 @@ fn load_compact(model: &str, runtime: &Runtime) -> Result<Arc<CompactModel>> {
     }
     on_cpu()?;
     registry::shared(Source::path(path)?, runtime, || {
-        in_number_type(CompactModel::open(path, runtime.dtype())?, runtime)
+        on_processor(Net::open(path)?, runtime)
     })
 }
 
-fn in_number_type(model: CompactModel, runtime: &Runtime) -> Result<CompactModel> {
-    if runtime.int8() {
-        model.in_int8()
-    } else {
-        Ok(model)
-    }
+fn on_processor(net: Net, runtime: &Runtime) -> Result<CompactModel> {
+    let level = CpuLevel::selected()?;
+    let cpu = Cpu {
+        level: level.for_dtype(runtime.dtype()),
+        int8: runtime.int8(),
+    };
+    CompactModel::new(net, level, &cpu)
 }
 
 #[cfg(test)]

@@ -151,6 +151,8 @@ pub fn best_dtype() -> DType {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use super::*;
 
     #[test]
@@ -175,6 +177,41 @@ mod tests {
             CpuLevel::choose("", CpuLevel::Avx2).unwrap(),
             CpuLevel::Avx2
         );
+    }
+
+    /// The Rust files below `folder` that are no tests.
+    fn sources(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let tests = |path: &PathBuf| path.file_stem().is_some_and(|name| name == "tests");
+        paths
+            .filter(|path| !tests(path))
+            .flat_map(|path| match path.is_dir() {
+                true => sources(&path),
+                false => vec![path],
+            })
+            .collect()
+    }
+
+    /// A level is selected once and handed on: whoever asks the processor instead does not honour [`CPU_VARIABLE`].
+    #[test]
+    fn nothing_else_asks_the_processor() {
+        let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let this = Path::new(file!()).file_name().unwrap();
+        let mut asked = Vec::new();
+        let files = sources(&library);
+        assert!(files.iter().any(|path| path.ends_with(this)));
+        for path in files {
+            let text = std::fs::read_to_string(&path).unwrap();
+            // What follows are the file's own tests.
+            let code = text.split("mod tests {").next().unwrap();
+            let asks = ["CpuLevel::detected", "is_x86_feature_detected"];
+            let program = path.strip_prefix(&library).unwrap().starts_with("bin");
+            if !program && !path.ends_with(this) && asks.iter().any(|asks| code.contains(asks)) {
+                asked.push(path);
+            }
+        }
+        assert!(asked.is_empty(), "{asked:?}");
     }
 
     #[test]
