@@ -1,6 +1,6 @@
 //! Times the enhancement of one frame at every CPU level that this machine has.
 //!
-//!     cargo run --release -p flashvideo --example time_enhance -- [--model builtin] [--size 480x270] [--threads 1] [--frames 5]
+//!     cargo run --release -p flashvideo --example time_enhance -- [--model builtin] [--size 480x270] [--scale 4] [--threads 1]
 //!
 //! Prints for each level the median milliseconds for a frame and how many of them in the network.
 
@@ -9,7 +9,7 @@ use clap::Parser;
 use flashvideo::kernels::cpu::{CPU_VARIABLE, CpuLevel};
 use flashvideo::{
     DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Frame, FrameFormat, Progress, Runtime,
-    Samples, Size,
+    Samples, Size, Target,
 };
 
 #[derive(Parser)]
@@ -20,6 +20,9 @@ struct Arguments {
     /// Size of the input.
     #[arg(long, default_value = "480x270")]
     size: String,
+    /// Size of the result over that of the input.
+    #[arg(long, default_value_t = 4.0)]
+    scale: f64,
     /// Threads; 0 for one on each core.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -70,6 +73,7 @@ fn time(arguments: &Arguments, level: CpuLevel) -> Result<(), Box<dyn std::error
     let enhancer = Enhancer::load(&arguments.model, &runtime, &Progress::none())?;
     let format = FrameFormat::i420();
     let options = EnhanceOptions {
+        target: Target::Scale(arguments.scale),
         steps: arguments.steps,
         ..EnhanceOptions::default()
     };
