@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::CompactModel;
 use super::backend::{Cost, Flow, Sink};
 use super::luma::{LumaPlane, scale, units};
+use super::model::CompactModel;
 use super::strips::{StripPlan, widened};
 use crate::clip::{Frame, Planes, Samples, Size};
 use crate::error::Result;

@@ -8,6 +8,9 @@ use crate::kernels::reference;
 /// Width of the time embedding.
 pub const EMBED: usize = 32;
 
+/// Shift of the time grid that the model was trained with, that of the released model.
+pub const SHIFT: f64 = 2.5;
+
 /// Pixels by which the small picture is continued beyond its edges for the network, and cut off again.
 ///
 /// The zeros that a convolution sees outside of a picture stand for mid-grey: on flat colours they pull the outermost

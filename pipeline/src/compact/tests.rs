@@ -3,12 +3,14 @@ mod built_in;
 mod int8;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::cpu::CpuModel;
 use super::strips::{PassRows, Strip};
 use super::weights::tests::{metadata, random_tensors, small, write};
 use super::*;
-use crate::clip::{FrameFormat, Planes, Samples, Size};
+use crate::clip::{Frame, FrameFormat, Planes, Samples, Size};
+use crate::kernels::cpu::CpuLevel;
 use crate::progress::{CancelToken, Progress};
 use crate::solver::time_grid;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The flow of one picture: Euler steps from the reference latent at t = 0 to the enhanced latent at t = 1.
 
-use super::CpuModel;
+use super::model::CpuModel;
 use crate::compact::buffers::{Rows, copied};
 use crate::compact::chain::Input;
 use crate::compact::state::State;

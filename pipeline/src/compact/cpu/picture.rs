@@ -4,8 +4,8 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::CpuModel;
 use super::flow::Trajectory;
+use super::model::CpuModel;
 use crate::clip::{Samples, Size};
 use crate::compact::backend::{Cost, Flow, Sink};
 use crate::compact::buffers::Rows;
@@ -30,7 +30,7 @@ pub(super) fn enlarge(
     resizing: &mut ResizeBuffers,
     cancel: &CancelToken,
 ) -> Result<Cost> {
-    let (frames, size) = (model.net.config.frames, plan.route.input);
+    let (frames, size) = (model.net().config.frames, plan.route.input);
     let fits = |luma: &&LumaPlane| luma.size() == size && luma.margin() == MARGIN;
     if window.len() != frames || !window.iter().all(fits) {
         let sizes: Vec<_> = window.iter().map(|luma| luma.size().to_string()).collect();
@@ -174,10 +174,10 @@ impl Work<'_> {
                 }
                 match out {
                     Sink::Codes(scale, Samples::U8(out)) => {
-                        scale.encode(self.model.level, &luma, &mut out[samples]);
+                        scale.encode(self.model.level(), &luma, &mut out[samples]);
                     }
                     Sink::Codes(scale, Samples::U16(out)) => {
-                        scale.encode(self.model.level, &luma, &mut out[samples]);
+                        scale.encode(self.model.level(), &luma, &mut out[samples]);
                     }
                     Sink::Rows(take) => take(strip.output.clone(), &luma)?,
                 }
@@ -216,7 +216,11 @@ impl Work<'_> {
 
     /// The large picture of a pass as codes; columns and rows beyond `out` are cut off.
     fn exact_codes<S: Code>(&mut self, pass: &Pass<'_>, scale: Scale, out: &mut [S]) -> Result<()> {
-        let (level, large, width) = (self.model.level, pass.large(), self.plan.route.output.width);
+        let (level, large, width) = (
+            self.model.level(),
+            pass.large(),
+            self.plan.route.output.width,
+        );
         let put = |row: &[f32], out: &mut [S]| {
             latent_to_codes(level, row, pass.columns, scale, out);
         };
@@ -244,7 +248,7 @@ impl Work<'_> {
         let start = Instant::now();
         let Flow { times, sigma, seed } = self.flow;
         let state = State::Reference {
-            level: self.model.level,
+            level: self.model.level(),
             luma: pass.window[pass.window.len() / 2],
             size: pass.framed,
             noise: Noise {

@@ -4,13 +4,16 @@ use std::path::Path;
 use safetensors::SafeTensors;
 
 use super::flow::Trajectory;
+use super::model::{Engine, KEPT_CHAINS};
 use super::*;
-use crate::clip::{FrameFormat, Samples};
+use crate::clip::{FrameFormat, Samples, Size};
 use crate::compact::SHIFT;
-use crate::compact::buffers::copied;
+use crate::compact::buffers::{Rows, copied};
+use crate::compact::chain::Input;
 use crate::compact::net::MARGIN;
 use crate::compact::state::State;
 use crate::compact::tests::{frame, job, one_thread, random};
+use crate::error::Error;
 use crate::kernels::reference::reference_latent;
 use crate::kernels::s2d::{FACTOR, LATENT, latent_to_plane};
 use crate::solver::time_grid;
@@ -219,7 +222,7 @@ fn packed_networks_are_bounded() {
     let Engine::F32(cache) = &model.engine else {
         panic!("f32")
     };
-    let chain = |t| cache.chain(&model.net, model.level, (t, 0.0));
+    let chain = |t| cache.chain(model.net(), model.level(), (t, 0.0));
     for index in 0..100 {
         chain(f64::from(index) / 100.0);
     }
