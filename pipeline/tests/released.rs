@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use flashvideo::released::stage2::{ReleasedEnhancer, ReleasedOptions};
 use flashvideo::stage1::{GenerateOptions, Generator, Placement};
+use flashvideo::vae::Tiling;
 use flashvideo::{
     CancelToken, EnhanceOptions, EnhanceStream, Enhancer, Frame, FrameFormat, Progress, Runtime,
     Samples, Size, Target,
@@ -99,7 +100,8 @@ fn any_size_and_length_come_back_as_asked_for() {
             ..Default::default()
         },
         tile: flashvideo::released::tiles::TRAINED_SIDE,
-        decode_tiles: 2,
+        encode: Tiling::default(),
+        decode: Tiling::columns(2),
         keep_colours: false,
     };
     let enhanced = enhancer
@@ -125,7 +127,7 @@ fn any_size_and_length_come_back_as_asked_for() {
             "frame {index}: {kept} with its colours kept, {plain} without, the input {want}"
         );
     }
-    options.decode_tiles = 0;
+    options.decode = Tiling::columns(0);
     assert!(
         enhancer
             .enhance(&clip, &options, &Progress::none())

@@ -12,6 +12,7 @@ use super::rope::Rope;
 use super::{Tap, TapPoint};
 use crate::checkpoint::Weights;
 use crate::error::Result;
+use crate::index32::OperandLimit;
 use crate::kernels::cpu::best_dtype;
 use crate::kernels::elementwise::gelu_tanh;
 use crate::kernels::tensors::with_f32;
@@ -20,8 +21,6 @@ use crate::progress::Progress;
 
 /// Operations in a step between two looks at the cancel token, for one processor thread.
 const STEP_OPERATIONS: usize = 5_000_000_000;
-/// Rows in a step on other devices.
-const DEVICE_ROWS: usize = 16_384;
 
 /// Tokens `[text + image, hidden]`, text first. Blocks change the rows in place.
 pub(super) struct Tokens {
@@ -191,12 +190,13 @@ impl Block {
     }
 }
 
-/// Rows that pass through the widest layers in well under 100 ms.
+/// Rows that pass through the widest layers in well under 100 ms; on GPUs, whose results are small operands.
 fn rows_in_step(config: &DitConfig, device: &Device) -> usize {
-    if !device.is_cpu() {
-        return DEVICE_ROWS;
+    let widest = config.widest();
+    if let Some(limit) = OperandLimit::of(device) {
+        return limit.most(widest);
     }
-    let operations = 2 * config.hidden * config.mlp.max(3 * config.hidden);
+    let operations = 2 * config.hidden * widest;
     (STEP_OPERATIONS * rayon::current_num_threads() / operations.max(1)).clamp(64, 4096)
 }
 

@@ -106,7 +106,7 @@ pub(super) fn forward<T: Kept>(
         return Ok(false);
     };
     let (text_norm, image_norm) = norms(&block.norm1, |segment| &segment.attention)?;
-    let mut heads = Heads::processor::<T>(config, &block.qk_norm, rope, (tokens.text, all), level);
+    let mut heads = Heads::cpu::<T>(config, &block.qk_norm, rope, (tokens.text, all), level);
     with_f32(&tokens.rows, |rows| {
         let mut projected = vec![0f32; longest * 3 * hidden];
         for &(first, count) in &steps {
@@ -125,7 +125,7 @@ pub(super) fn forward<T: Kept>(
     })?;
     drop(qkv);
     block.tap_heads(&heads, tap)?;
-    let attended = heads.attend_processor::<T>(progress.cancel_token())?;
+    let attended = heads.attend_cpu::<T>(progress.cancel_token())?;
     if let Some(tap) = tap {
         let wide: Vec<f32> = attended.iter().map(|value| value.to_f32()).collect();
         let shape = (all, config.heads, config.head_dim);

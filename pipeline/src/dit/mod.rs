@@ -8,6 +8,7 @@ pub mod embed;
 mod fused;
 mod processor;
 pub mod rope;
+mod sizes;
 pub mod transformer;
 
 pub use config::{DitConfig, Grid};

@@ -10,6 +10,7 @@ use super::rope::Rope;
 use super::{Tap, TapPoint};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
+use crate::index32::OperandLimit;
 use crate::linear::Linear;
 use crate::progress::Progress;
 
@@ -172,6 +173,9 @@ impl Transformer {
             )));
         }
         let grid = self.config.grid(frames, height, width)?;
+        if let Some(limit) = OperandLimit::of(&self.device) {
+            limit.admit((length + grid.tokens()) * self.config.hidden)?;
+        }
         let latent = latent.to_device(&self.device)?.to_dtype(self.dtype)?;
         let text = text.to_device(&self.device)?.to_dtype(self.dtype)?;
         let embedding = self.embedding(times, frames, &mut tap)?;

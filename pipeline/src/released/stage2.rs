@@ -5,21 +5,22 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::effort::{FULL, MULTIPLE, Shapes};
+use super::effort::{MULTIPLE, Shapes};
 use super::flow::{FlowOptions, GuidedField};
-use super::parts::{Parts, Placement, Stage};
+use super::parts::{PartWeights, Parts, Placement, Stage, Turns};
 use super::resize;
 use super::tiles::{TiledField, tile_size};
 use super::tone::keep_colours;
-use crate::checkpoint::Weights;
+use crate::checkpoint::{ModelFolder, Weights};
 use crate::clip::Size;
 use crate::dit::{DitConfig, Transformer};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::noise::{NoiseSource, Use};
 use crate::progress::Progress;
-use crate::runtime::Runtime;
+use crate::runtime::{DeviceSpec, Runtime};
 use crate::solver::{self, FlowTime, VelocityField};
-use crate::vae::{TILE_OVERLAP, Vae, VaeConfig, sample_posterior, to_bytes_range};
+use crate::vae::{Tiling, Vae, VaeConfig, sample_posterior, to_bytes_range};
 
 /// What latents of Stage II are multiplied by.
 pub const LATENT_SCALE: f64 = 1.152_584_26;
@@ -44,8 +45,10 @@ pub struct ReleasedOptions {
     /// Longer side in pixels of the tiles that the flow works on above this size;
     /// [`TRAINED_SIDE`](super::tiles::TRAINED_SIDE) is the size that the model was trained at.
     pub tile: usize,
-    /// Column tiles in which the result is decoded; 2 in the release.
-    pub decode_tiles: usize,
+    /// How the clip is encoded; whole in the release.
+    pub encode: Tiling,
+    /// How the result is decoded; in two columns in the release.
+    pub decode: Tiling,
     /// Whether brightness and tint of large areas are those of the input; the release has no such step.
     pub keep_colours: bool,
 }
@@ -60,12 +63,18 @@ impl ReleasedEnhancer {
     /// The model in the folder at `path`, a FlashVideo release or a converted one. Only the tokenizer is read now.
     ///
     /// With `frugal` each part is dropped as soon as the next one is needed, so that only one is in memory at a time.
+    /// Without, the text encoder is dropped on a GPU that has no room for all: it works once for each prompt.
     ///
     /// # Errors
     /// [`Error::ModelNotFound`], or [`Error::Checkpoint`] when a part is absent.
     pub fn open(path: impl AsRef<Path>, placement: &Placement, frugal: bool) -> Result<Self> {
+        let path = path.as_ref();
+        let turns = match frugal {
+            true => Turns::All,
+            false => turns(path, placement, memory::on(placement.text.device()))?,
+        };
         Ok(Self {
-            parts: Parts::open(path, Stage::Two, placement, frugal)?,
+            parts: Parts::open(path, Stage::Two, placement, turns)?,
         })
     }
 
@@ -92,7 +101,7 @@ impl ReleasedEnhancer {
         let (latent, _) = self.latent(frames, options, Carry::default(), progress)?;
         let enhanced = self.parts.vae.runtime().install(|| {
             let vae = self.vae(progress)?;
-            decode(&vae, &latent, options.decode_tiles, progress)
+            decode(&vae, &latent, options.decode, progress)
         })?;
         self.parts.finished(&self.parts.vae);
         let enhanced = crop(&enhanced, count, options.size)?;
@@ -142,7 +151,8 @@ impl ReleasedEnhancer {
             source.latent(what, carry.first, (t, c, h, w), latent.device())
         };
         let reference = self.parts.vae.runtime().install(|| {
-            let moments = self.vae(progress)?.encode(&clip, progress)?;
+            let vae = self.vae(progress)?;
+            let moments = vae.encode_tiled(&clip, options.encode, progress)?;
             let mean = moments.narrow(1, 0, moments.dim(1)? / 2)?.transpose(1, 2)?;
             let noise = noise(Use::Posterior, &mean)?.transpose(1, 2)?;
             reference_latent(&moments, &noise)
@@ -191,10 +201,11 @@ impl ReleasedEnhancer {
     /// [`Error::Checkpoint`] when a part is absent or damaged.
     pub(crate) fn shapes(&self) -> Result<Shapes> {
         let weights = |checkpoint| Weights::new(checkpoint, &Device::Cpu, DType::F32);
-        Ok(Shapes {
-            dit: DitConfig::infer(&weights(self.parts.open_dit()?))?,
-            vae: VaeConfig::infer(&weights(self.parts.open_vae()?))?,
-        })
+        Ok(Shapes::new(
+            DitConfig::infer(&weights(self.parts.open_dit()?))?,
+            VaeConfig::infer(&weights(self.parts.open_vae()?))?,
+            self.parts.vae.runtime(),
+        ))
     }
 
     /// Estimated peak memory in bytes of enhancing windows of frames to `size` with nothing cut up, beside the weights.
@@ -202,7 +213,7 @@ impl ReleasedEnhancer {
     /// # Errors
     /// [`Error::Checkpoint`] when a part is absent or damaged.
     pub fn memory_needed(&self, size: Size) -> Result<u64> {
-        Ok(self.shapes()?.bytes(FULL, 1, size))
+        Ok(self.shapes()?.bytes(size))
     }
 
     /// Where the VAE runs.
@@ -214,6 +225,24 @@ impl ReleasedEnhancer {
     pub(crate) fn vae(&self, progress: &Progress) -> Result<Arc<Vae>> {
         self.parts.vae(progress)
     }
+}
+
+/// Whether the text encoder of the model at `path` gives up its memory after each prompt, when `limit` bytes may be
+/// taken where it runs.
+fn turns(path: &Path, placement: &Placement, limit: Option<u64>) -> Result<Turns> {
+    let device = placement.text.spec();
+    if device == DeviceSpec::Cpu {
+        return Ok(Turns::None);
+    }
+    let weights = PartWeights::of(&ModelFolder::open(path)?, Stage::Two, placement)?;
+    let beside: Vec<PartWeights> = weights
+        .into_iter()
+        .filter(|part| part.device == device)
+        .collect();
+    Ok(match PartWeights::fit(&beside, |_| limit) {
+        true => Turns::None,
+        false => Turns::Text,
+    })
 }
 
 /// What a window of a longer clip takes over from the window before it.
@@ -307,23 +336,19 @@ fn flow_from(
     Ok(latent.to_dtype(DType::F32)?)
 }
 
-/// Frames `[frames, height, width, 3]` in 0..=255 of a latent `[1, frames, channels, h, w]` of Stage II, decoded in
-/// `tiles` columns.
+/// Frames `[frames, height, width, 3]` in 0..=255 of a latent `[1, frames, channels, h, w]` of Stage II.
 ///
 /// # Errors
-/// [`Error::Invalid`] when `tiles` is 0, [`Error::Cancelled`], or a failed tensor operation.
-pub fn decode(vae: &Vae, latent: &Tensor, tiles: usize, progress: &Progress) -> Result<Tensor> {
-    if tiles == 0 || latent.dim(D::Minus1)? < tiles {
+/// [`Error::Invalid`] for more column tiles than columns or none, [`Error::Cancelled`], or a failed tensor operation.
+pub fn decode(vae: &Vae, latent: &Tensor, tiling: Tiling, progress: &Progress) -> Result<Tensor> {
+    let (columns, width) = (tiling.columns, latent.dim(D::Minus1)?);
+    if columns == 0 || width < columns {
         return Err(Error::invalid(format!(
-            "a latent {} columns wide cannot be decoded in {tiles} tiles",
-            latent.dim(D::Minus1)?
+            "a latent {width} columns wide cannot be decoded in {columns} tiles"
         )));
     }
     let latent = (latent / LATENT_SCALE)?.transpose(1, 2)?.contiguous()?;
-    let frames = match tiles {
-        1 => vae.decode(&latent, progress)?,
-        _ => vae.decode_tiled(&latent, tiles, TILE_OVERLAP, progress)?,
-    };
+    let frames = vae.decode_tiled(&latent, tiling, progress)?;
     Ok(to_bytes_range(&frames)?.to_dtype(DType::F32)?)
 }
 

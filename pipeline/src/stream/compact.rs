@@ -189,4 +189,8 @@ impl Session for CompactSession {
             .as_ref()
             .map_or(0, |settings| settings.plan.bytes())
     }
+
+    fn look_ahead(&self) -> usize {
+        self.model.config().neighbours()
+    }
 }

@@ -2,8 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::activation::{Activation, Bands};
 use super::conv::{Builder, Conv};
 use crate::error::{Error, Result};
+use crate::index32::OperandLimit;
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::groupnorm::{Modulation, Shape, affine, silu_affine};
 use crate::kernels::tensors::with_f32;
@@ -21,6 +23,7 @@ pub struct Norm {
     gamma: Tensor,
     beta: Tensor,
     spatial: Option<(Conv, Conv)>,
+    limit: Option<OperandLimit>,
 }
 
 impl Norm {
@@ -37,6 +40,7 @@ impl Norm {
             gamma: builder.weights.get(channels, "weight")?,
             beta: builder.weights.get(channels, "bias")?,
             spatial: None,
+            limit: builder.limit.cloned(),
         })
     }
 
@@ -49,21 +53,51 @@ impl Norm {
         })
     }
 
-    /// Normalises `x` `[frames, channels, height, width]`; `latent` is `[latent frames, channels, h, w]`. With `split`
-    /// the first latent frame belongs to the first frame alone.
+    /// Normalises the frames `x` `[channels, height, width]`; those of `latent` are `[channels, h, w]`. With `split` the
+    /// first latent frame belongs to the first frame alone. Frames that are apart are given up one by one.
     ///
     /// # Errors
     /// [`Error::Cancelled`], or a failed tensor operation.
-    pub fn forward(
+    pub(super) fn forward(
+        &self,
+        x: Activation,
+        latent: Option<&Activation>,
+        split: bool,
+        progress: &Progress,
+    ) -> Result<Activation> {
+        match x {
+            Activation::Whole(x) => self
+                .forward_whole(&x, latent, split, progress)
+                .map(Into::into),
+            Activation::Frames(frames) => {
+                let mut moments = self.moments();
+                for frame in &frames {
+                    progress.check()?;
+                    moments.add(frame)?;
+                }
+                let scaled = self.scaled(moments, frames.len(), latent, split, progress)?;
+                let frames = frames.into_iter().enumerate();
+                let frames = frames.map(|(index, frame)| scaled.frame(index, &frame));
+                Ok(Activation::Frames(frames.collect::<Result<_>>()?))
+            }
+        }
+    }
+
+    /// As [`forward`](Self::forward), for frames `[frames, channels, height, width]` in one tensor.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub(super) fn forward_whole(
         &self,
         x: &Tensor,
-        latent: Option<&Tensor>,
+        latent: Option<&Activation>,
         split: bool,
         progress: &Progress,
     ) -> Result<Tensor> {
         progress.check()?;
-        let modulation = match (&self.spatial, latent) {
-            (Some((y, b)), Some(latent)) => {
+        let modulation = match self.modulation(latent)? {
+            Some((y, b, latent)) => {
+                let latent = latent.whole()?;
                 let pair = (
                     y.forward_still(latent, progress)?,
                     b.forward_still(latent, progress)?,
@@ -71,44 +105,91 @@ impl Norm {
                 let frames = frame_map(x.dim(0)?, latent.dim(0)?, split);
                 Some((pair.0, pair.1, frames))
             }
-            (None, _) => None,
-            (Some(_), None) => {
-                return Err(Error::invalid("a decoder norm was called without a latent"));
-            }
+            None => None,
         };
-        if x.device().is_cpu() {
-            self.on_processor(x, modulation, progress)
-        } else {
-            self.on_device(x, modulation)
+        self.on_cpu(x, modulation, progress)
+    }
+
+    /// What makes factors and addends of the latent, if anything does.
+    fn modulation<'a>(
+        &'a self,
+        latent: Option<&'a Activation>,
+    ) -> Result<Option<(&'a Conv, &'a Conv, &'a Activation)>> {
+        match (&self.spatial, latent) {
+            (Some((y, b)), Some(latent)) => Ok(Some((y, b, latent))),
+            (None, _) => Ok(None),
+            (Some(_), None) => Err(Error::invalid("a decoder norm was called without a latent")),
         }
     }
 
-    fn on_device(
+    /// The statistics of no frames yet.
+    pub(super) fn moments(&self) -> Moments {
+        Moments {
+            groups: self.groups,
+            parts: Vec::new(),
+        }
+    }
+
+    /// The norm of `frames` frames that are apart and have `moments`.
+    pub(super) fn scaled(
         &self,
-        x: &Tensor,
-        modulation: Option<(Tensor, Tensor, Vec<usize>)>,
-    ) -> Result<Tensor> {
-        let (frames, channels, height, width) = x.dims4()?;
-        let groups = x.to_dtype(DType::F32)?.reshape((frames, self.groups, ()))?;
-        let groups = groups.broadcast_sub(&groups.mean_keepdim(2)?.mean_keepdim(0)?)?;
-        let variance = groups.sqr()?.mean_keepdim(2)?.mean_keepdim(0)?;
-        let y = groups
-            .broadcast_div(&(variance + EPS)?.sqrt()?)?
-            .to_dtype(x.dtype())?;
-        let mut y = y
-            .reshape((frames, channels, height, width))?
-            .broadcast_mul(&self.gamma.reshape((1, channels, 1, 1))?)?
-            .broadcast_add(&self.beta.reshape((1, channels, 1, 1))?)?;
-        if let Some((scale, shift, map)) = modulation {
-            let map: Vec<u32> = map.into_iter().map(|frame| frame as u32).collect();
-            let map = Tensor::new(map, x.device())?;
-            let enlarge = |t: Tensor| t.index_select(&map, 0)?.upsample_nearest2d(height, width);
-            y = ((y * enlarge(scale)?)? + enlarge(shift)?)?;
+        moments: Moments,
+        frames: usize,
+        latent: Option<&Activation>,
+        split: bool,
+        progress: &Progress,
+    ) -> Result<Scaled<'_>> {
+        let limit = self
+            .limit
+            .as_ref()
+            .ok_or_else(|| Error::invalid("a norm of the CPU for frames of a GPU"))?;
+        let moments = moments.finish()?;
+        let device = self.gamma.device();
+        let values = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec1::<f32>();
+        let (gamma, beta) = (values(&self.gamma)?, values(&self.beta)?);
+        let per_group = gamma.len() / self.groups;
+        let affine = gamma.iter().zip(beta).enumerate();
+        let (factor, addend): (Vec<f32>, Vec<f32>) = affine
+            .map(|(channel, (gamma, beta))| {
+                let (mean, variance) = moments
+                    .get(channel / per_group)
+                    .copied()
+                    .unwrap_or_default();
+                let factor = f64::from(*gamma) / (variance + EPS).sqrt();
+                (factor as f32, (f64::from(beta) - mean * factor) as f32)
+            })
+            .unzip();
+        let channels = |values: Vec<f32>| {
+            let shape = (1, values.len(), 1, 1);
+            Tensor::from_vec(values, shape, device)
+        };
+        let (factor, addend) = (channels(factor)?, channels(addend)?);
+        let mut modulation = None;
+        if let Some((y, b, latent)) = self.modulation(latent)? {
+            let latent = latent.frames()?;
+            let pictures = latent.iter().map(|latent| {
+                let (y, b) = (y.frame(latent, progress)?, b.frame(latent, progress)?);
+                let scale = y.map(|_, y| Ok(y.to_dtype(DType::F32)?.broadcast_mul(&factor)?))?;
+                let shift = y.map(|rows, y| {
+                    let y = y.to_dtype(DType::F32)?.broadcast_mul(&addend)?;
+                    Ok((y + b.rows(rows, limit)?.to_dtype(DType::F32)?)?)
+                })?;
+                Ok((scale, shift))
+            });
+            modulation = Some((
+                pictures.collect::<Result<_>>()?,
+                frame_map(frames, latent.len(), split),
+            ));
         }
-        Ok(y.silu()?)
+        Ok(Scaled {
+            factor,
+            addend,
+            modulation,
+            limit,
+        })
     }
 
-    fn on_processor(
+    fn on_cpu(
         &self,
         x: &Tensor,
         modulation: Option<(Tensor, Tensor, Vec<usize>)>,
@@ -148,6 +229,97 @@ impl Norm {
             })
         })?;
         Ok(Tensor::from_vec(result, x.shape(), &Device::Cpu)?)
+    }
+}
+
+/// Means and squared deviations of groups of channels, joined part by part as Chan, Golub and LeVeque do (Updating
+/// Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979).
+pub(super) struct Moments {
+    groups: usize,
+    /// Of each part the values of a group, and means and squared deviations `[groups, 2]`.
+    parts: Vec<(usize, Tensor)>,
+}
+
+impl Moments {
+    /// Adds a frame.
+    pub fn add(&mut self, frame: &Bands) -> Result<()> {
+        frame.each(|band| {
+            let groups = band.to_dtype(DType::F32)?.reshape((self.groups, ()))?;
+            let mean = groups.mean_keepdim(1)?;
+            let deviations = groups.broadcast_sub(&mean)?.sqr()?.sum_keepdim(1)?;
+            let both = Tensor::cat(&[mean, deviations], 1)?;
+            self.parts.push((groups.dim(1)?, both));
+            Ok(())
+        })
+    }
+
+    /// Mean and variance of every group.
+    fn finish(self) -> Result<Vec<(f64, f64)>> {
+        if self.parts.is_empty() {
+            return Err(Error::invalid("a norm of no frames"));
+        }
+        let (counts, parts): (Vec<usize>, Vec<Tensor>) = self.parts.into_iter().unzip();
+        // All at once: reading a value waits for the device.
+        let values = Tensor::stack(&parts, 0)?.to_vec3::<f32>()?;
+        let mut joined = vec![(0.0, 0.0, 0.0); self.groups];
+        for (count, part) in counts.into_iter().zip(values) {
+            for ((n, mean, deviations), group) in joined.iter_mut().zip(part) {
+                let [part_mean, part_deviations] = group[..] else {
+                    continue;
+                };
+                let count = count as f64;
+                let step = f64::from(part_mean) - *mean;
+                let total = *n + count;
+                *deviations += f64::from(part_deviations) + step * step * *n * count / total;
+                *mean += step * count / total;
+                *n = total;
+            }
+        }
+        let finish = |(n, mean, deviations): (f64, f64, f64)| (mean, deviations / n);
+        Ok(joined.into_iter().map(finish).collect())
+    }
+}
+
+/// A norm whose statistics are known.
+pub(super) struct Scaled<'a> {
+    /// `[1, channels, 1, 1]`, f32, as is the next.
+    factor: Tensor,
+    addend: Tensor,
+    /// Factor and addend for each latent frame, and for each frame the latent one that belongs to it.
+    modulation: Option<(Vec<(Bands, Bands)>, Vec<usize>)>,
+    limit: &'a OperandLimit,
+}
+
+impl Scaled<'_> {
+    /// The normalised frame `index` of the chunk, through SiLU.
+    pub fn frame(&self, index: usize, frame: &Bands) -> Result<Bands> {
+        let Some((pictures, map)) = &self.modulation else {
+            return frame.map(|_, band| {
+                let x = band.to_dtype(DType::F32)?.broadcast_mul(&self.factor)?;
+                let x = x.broadcast_add(&self.addend)?;
+                Ok(x.silu()?.to_dtype(band.dtype())?)
+            });
+        };
+        let picture = map.get(index).and_then(|latent| pictures.get(*latent));
+        let (scale, shift) =
+            picture.ok_or_else(|| Error::invalid(format!("frame {index} has no latent frame")))?;
+        let ((_, height, width), (_, rows, columns)) = (frame.size()?, scale.size()?);
+        if !height.is_multiple_of(rows) || !width.is_multiple_of(columns) {
+            return Err(Error::invalid(format!(
+                "a frame of {width}x{height} is modulated by a latent of {columns}x{rows}; its sides must be multiples"
+            )));
+        }
+        let (down, across) = (height / rows, width / columns);
+        frame.map(|rows, band| {
+            let (first, end) = (rows.start / down, rows.end.div_ceil(down));
+            let enlarged = |picture: &Bands| -> Result<Tensor> {
+                let picture = picture.rows(first..end, self.limit)?;
+                let picture = self.limit.repeat(&picture, down, across)?;
+                Ok(picture.narrow(2, rows.start - first * down, rows.len())?)
+            };
+            let x = (band.to_dtype(DType::F32)? * enlarged(scale)?)?;
+            Ok((x + enlarged(shift)?)?.silu()?.to_dtype(band.dtype())?)
+        })
     }
 }
 
@@ -197,7 +369,38 @@ mod tests {
             ),
             slots,
             groups: 3,
+            limit: None,
         }
+    }
+
+    /// The definition in plain tensor operations.
+    fn plain(norm: &Norm, x: &Tensor, modulation: Option<(Tensor, Tensor, Vec<usize>)>) -> Tensor {
+        let (frames, channels, height, width) = x.dims4().unwrap();
+        let groups = x.reshape((frames, norm.groups, ())).unwrap();
+        let mean = |t: &Tensor| t.mean_keepdim(2).unwrap().mean_keepdim(0).unwrap();
+        let groups = groups.broadcast_sub(&mean(&groups)).unwrap();
+        let variance = mean(&groups.sqr().unwrap());
+        let deviation = (variance + EPS).unwrap().sqrt().unwrap();
+        let of_channels = |t: &Tensor| t.reshape((1, channels, 1, 1)).unwrap();
+        let mut y = groups
+            .broadcast_div(&deviation)
+            .unwrap()
+            .reshape((frames, channels, height, width))
+            .unwrap()
+            .broadcast_mul(&of_channels(&norm.gamma))
+            .unwrap()
+            .broadcast_add(&of_channels(&norm.beta))
+            .unwrap();
+        if let Some((scale, shift, map)) = modulation {
+            let map: Vec<u32> = map.into_iter().map(|frame| frame as u32).collect();
+            let map = Tensor::new(map, x.device()).unwrap();
+            let enlarge = |t: Tensor| {
+                let t = t.index_select(&map, 0).unwrap();
+                t.upsample_nearest2d(height, width).unwrap()
+            };
+            y = ((y * enlarge(scale)).unwrap() + enlarge(shift)).unwrap();
+        }
+        y.silu().unwrap()
     }
 
     #[test]
@@ -212,14 +415,93 @@ mod tests {
             Some((still(y), still(b), frame_map(5, 3, true)))
         };
         for modulation in [None, modulation()] {
-            let got = norm
-                .on_processor(&x, modulation.clone(), &progress)
-                .unwrap();
-            let want = norm.on_device(&x, modulation).unwrap();
-            let d = (got - want).unwrap().abs().unwrap().flatten_all().unwrap();
-            assert!(d.max(0).unwrap().to_scalar::<f32>().unwrap() < 1e-5);
+            let got = norm.on_cpu(&x, modulation.clone(), &progress).unwrap();
+            let want = plain(&norm, &x, modulation);
+            assert!(difference(&got, &want) < 1e-5);
         }
-        assert!(norm.forward(&x, None, true, &progress).is_err());
+        assert!(norm.forward(x.into(), None, true, &progress).is_err());
+    }
+
+    fn difference(a: &Tensor, b: &Tensor) -> f32 {
+        let d = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+        d.max(0).unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn frames_apart_equal_the_whole_and_stay_below_the_limit() {
+        let slots = Cell::new(0);
+        let (x, z) = (wave(&[5, 6, 4, 8], 0.11), wave(&[3, 2, 2, 4], 0.23));
+        let progress = Progress::none();
+        // From one row a band to whole frames.
+        for elements in [100, 150, 1 << 20] {
+            let limit = OperandLimit::new(elements);
+            let builder = Builder {
+                limit: Some(&limit),
+                ..builder(&slots)
+            };
+            let apart = |x: &Tensor| {
+                let frames = (0..x.dim(0).unwrap()).map(|index| {
+                    let frame = x.narrow(0, index, 1).unwrap();
+                    Bands::upload(&frame, &Device::Cpu, DType::F32, &limit).unwrap()
+                });
+                Activation::Frames(frames.collect())
+            };
+            for split in [true, false] {
+                for latent in [None, Some(&z)] {
+                    let norm = match latent {
+                        Some(_) => Norm::spatial(&builder, 6, 2).unwrap(),
+                        None => Norm::plain(&builder.pp("norm_layer"), 6).unwrap(),
+                    };
+                    let modulation = latent.map(|z| {
+                        let Some((y, b)) = &norm.spatial else {
+                            panic!("a plain norm");
+                        };
+                        let still = |conv: &Conv| {
+                            let Activation::Frames(frames) = apart(z) else {
+                                panic!("not apart");
+                            };
+                            let frames = frames.iter().map(|z| conv.frame(z, &progress).unwrap());
+                            Activation::Frames(frames.collect()).into_tensor().unwrap()
+                        };
+                        (still(y), still(b), frame_map(5, 3, split))
+                    });
+                    let want = plain(&norm, &x, modulation);
+                    let latent = latent.map(apart);
+                    let got = norm.forward(apart(&x), latent.as_ref(), split, &progress);
+                    let got = got.unwrap().into_tensor().unwrap();
+                    assert!(difference(&got, &want) < 1e-5, "{elements} elements");
+                }
+            }
+            assert!(limit.operations() > 0 && limit.largest() < elements);
+        }
+    }
+
+    #[test]
+    fn moments_do_not_lose_a_small_deviation_around_a_large_mean() {
+        let x = (wave(&[3, 6, 4, 8], 0.11) + 300.0).unwrap();
+        let mut moments = Moments {
+            groups: 3,
+            parts: Vec::new(),
+        };
+        let limit = OperandLimit::new(150);
+        for index in 0..3 {
+            let frame = x.narrow(0, index, 1).unwrap();
+            let frame = Bands::upload(&frame, &Device::Cpu, DType::F32, &limit).unwrap();
+            moments.add(&frame).unwrap();
+        }
+        let groups = x.reshape((3, 3, 64)).unwrap().to_vec3::<f32>().unwrap();
+        for (group, (mean, variance)) in moments.finish().unwrap().into_iter().enumerate() {
+            let values = || {
+                groups
+                    .iter()
+                    .flat_map(|frame| &frame[group])
+                    .map(|v| f64::from(*v))
+            };
+            let want_mean = values().sum::<f64>() / 192.0;
+            let want = values().map(|v| (v - want_mean).powi(2)).sum::<f64>() / 192.0;
+            assert!((mean - want_mean).abs() < 1e-4, "{mean} {want_mean}");
+            assert!((variance / want - 1.0).abs() < 1e-4, "{variance} {want}");
+        }
     }
 
     #[test]
