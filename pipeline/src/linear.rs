@@ -404,17 +404,22 @@ fn matmul(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 }
 
 /// Low-rank adapters of one linear layer: pairs of A `[rank, inputs]` and B `[outputs / n, rank]`, whose products lie one
-/// below the other (three pairs for the rows of query, key and value).
+/// below the other (three pairs for the rows of query, key and value). Pairs may have ranks of their own.
 #[derive(Clone, Debug)]
 pub struct Lora {
-    pairs: Vec<(Tensor, Tensor)>,
-    scale: f64,
+    pairs: Vec<(Tensor, Tensor, f64)>,
 }
 
 impl Lora {
     /// Adapters whose products are multiplied by `scale` (alpha / rank; 1/128 in the release).
     pub fn new(pairs: Vec<(Tensor, Tensor)>, scale: f64) -> Self {
-        Self { pairs, scale }
+        let pairs = pairs.into_iter().map(|(a, b)| (a, b, scale));
+        Self::scaled(pairs.collect())
+    }
+
+    /// Adapters whose products are multiplied by numbers of their own.
+    pub fn scaled(pairs: Vec<(Tensor, Tensor, f64)>) -> Self {
+        Self { pairs }
     }
 
     /// Number of pairs.
@@ -422,7 +427,7 @@ impl Lora {
         self.pairs.len()
     }
 
-    /// `weight + scale * [B_0 A_0; B_1 A_1; ..]`, computed in f32 and returned in the type of `weight`.
+    /// `weight + [scale_0 * B_0 A_0; scale_1 * B_1 A_1; ..]`, computed in f32 and returned in the type of `weight`.
     ///
     /// # Errors
     /// A failed tensor operation.
@@ -430,9 +435,12 @@ impl Lora {
         let products = self
             .pairs
             .iter()
-            .map(|(a, b)| Ok(b.to_dtype(DType::F32)?.matmul(&a.to_dtype(DType::F32)?)?))
+            .map(|(a, b, scale)| {
+                let product = b.to_dtype(DType::F32)?.matmul(&a.to_dtype(DType::F32)?)?;
+                Ok((product * *scale)?)
+            })
             .collect::<Result<Vec<_>>>()?;
-        let change = (Tensor::cat(&products, 0)? * self.scale)?;
+        let change = Tensor::cat(&products, 0)?;
         Ok((weight.to_dtype(DType::F32)? + change)?.to_dtype(weight.dtype())?)
     }
 
@@ -441,7 +449,7 @@ impl Lora {
         let parts = self
             .pairs
             .iter()
-            .map(|(a, b)| matmul(&(matmul(x, a)? * self.scale)?, b))
+            .map(|(a, b, scale)| matmul(&(matmul(x, a)? * *scale)?, b))
             .collect::<Result<Vec<_>>>()?;
         Ok(Tensor::cat(&parts, 1)?)
     }

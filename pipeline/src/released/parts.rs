@@ -116,8 +116,8 @@ pub(crate) struct Lora {
 }
 
 impl Lora {
-    /// The built-in adapters called `lora`, or those in the file of that path, `scale` times as strong as they were
-    /// trained.
+    /// The built-in adapters called `lora`, or those in the file or PEFT's folder of that path, `scale` times as strong
+    /// as they were trained.
     pub fn find(lora: &str, scale: f64) -> Result<Self> {
         let (adapter, source) = match builtin::adapter(lora) {
             Some(Builtin { name, bytes }) => (
@@ -125,8 +125,9 @@ impl Lora {
                 Source::Builtin(name),
             ),
             None => {
-                let path = Path::new(lora);
-                (Adapter::open(path, scale)?, Source::path(path)?)
+                let adapter = Adapter::open(Path::new(lora), scale)?;
+                let source = Source::path(adapter.checkpoint().path())?;
+                (adapter, source)
             }
         };
         Ok(Self {
