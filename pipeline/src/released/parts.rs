@@ -204,6 +204,11 @@ impl Parts {
         self
     }
 
+    /// Whether each part is dropped as soon as the next one is needed.
+    pub fn take_turns(&self) -> bool {
+        self.turns == Turns::All
+    }
+
     /// Loads what stays in memory.
     pub fn preload(&self, progress: &Progress) -> Result<()> {
         match self.turns {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::effort::{MULTIPLE, Shapes};
+use super::effort::{MULTIPLE, Room, Shapes};
 use super::flow::{FlowOptions, GuidedField};
 use super::parts::{PartWeights, Parts, Placement, Stage, Turns};
 use super::resize;
@@ -63,7 +63,8 @@ impl ReleasedEnhancer {
     /// The model in the folder at `path`, a FlashVideo release or a converted one. Only the tokenizer is read now.
     ///
     /// With `frugal` each part is dropped as soon as the next one is needed, so that only one is in memory at a time.
-    /// Without, the text encoder is dropped on a GPU that has no room for all: it works once for each prompt.
+    /// Without, a GPU decides that has no room for the activations beside all of them: then the text encoder, which works
+    /// once for each prompt, is dropped after it, and where not even all weights fit, each part after its work.
     ///
     /// # Errors
     /// [`Error::ModelNotFound`], or [`Error::Checkpoint`] when a part is absent.
@@ -185,13 +186,15 @@ impl ReleasedEnhancer {
         Ok((latent, states))
     }
 
-    /// Loads the transformer and the VAE now rather than with the first frames.
+    /// Loads the transformer and the VAE now rather than with the first frames, unless the parts take turns.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] when one does not load, [`Error::Cancelled`].
     pub fn preload(&self, progress: &Progress) -> Result<()> {
-        self.parts.dit(progress)?;
-        self.vae(progress)?;
+        if !self.parts.take_turns() {
+            self.parts.dit(progress)?;
+            self.vae(progress)?;
+        }
         Ok(())
     }
 
@@ -216,6 +219,26 @@ impl ReleasedEnhancer {
         Ok(self.shapes()?.bytes(size))
     }
 
+    /// What may be taken for enhancing now, beside the weights that are loaded while it goes on.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when the transformer is absent or damaged.
+    pub(crate) fn room(&self) -> Result<Room> {
+        let room = Room::of(self.parts.vae.runtime());
+        if !self.parts.take_turns() {
+            return Ok(room);
+        }
+        // The largest part that works while a window is enhanced.
+        let weights = self
+            .parts
+            .open_dit()?
+            .bytes_in(self.parts.dit.runtime().dtype());
+        Ok(Room {
+            device: room.device.map(|bytes| bytes.saturating_sub(weights)),
+            ..room
+        })
+    }
+
     /// Where the VAE runs.
     pub(crate) fn vae_runtime(&self) -> &Runtime {
         self.parts.vae.runtime()
@@ -227,22 +250,25 @@ impl ReleasedEnhancer {
     }
 }
 
-/// Whether the text encoder of the model at `path` gives up its memory after each prompt, when `limit` bytes may be
-/// taken where it runs.
+/// Which parts of the model at `path` give up their memory, when `limit` bytes may be taken where the text encoder runs.
 fn turns(path: &Path, placement: &Placement, limit: Option<u64>) -> Result<Turns> {
     let device = placement.text.spec();
     if device == DeviceSpec::Cpu {
         return Ok(Turns::None);
     }
     let weights = PartWeights::of(&ModelFolder::open(path)?, Stage::Two, placement)?;
-    let beside: Vec<PartWeights> = weights
-        .into_iter()
-        .filter(|part| part.device == device)
-        .collect();
-    Ok(match PartWeights::fit(&beside, |_| limit) {
-        true => Turns::None,
-        false => Turns::Text,
-    })
+    let beside = weights.into_iter().filter(|part| part.device == device);
+    Ok(turns_of(&beside.collect::<Vec<_>>(), limit))
+}
+
+/// Which of `parts`, all on one GPU, give up their memory.
+fn turns_of(parts: &[PartWeights], limit: Option<u64>) -> Turns {
+    let all: u64 = parts.iter().map(|part| part.bytes).sum();
+    match limit {
+        _ if PartWeights::fit(parts, |_| limit) => Turns::None,
+        Some(limit) if all > limit => Turns::All,
+        _ => Turns::Text,
+    }
 }
 
 /// What a window of a longer clip takes over from the window before it.
@@ -355,6 +381,23 @@ pub fn decode(vae: &Vae, latent: &Tensor, tiling: Tiling, progress: &Progress) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_take_turns_where_there_is_no_room() {
+        // Text encoder, transformer and VAE of the release in bf16, in MB.
+        let parts = [9_525, 3_393, 431].map(|bytes| PartWeights {
+            device: DeviceSpec::Cuda(0),
+            bytes,
+        });
+        for (limit, turns) in [
+            (Some(12_000), Turns::All),
+            (Some(18_000), Turns::Text),
+            (Some(60_000), Turns::None),
+            (None, Turns::Text),
+        ] {
+            assert_eq!(turns_of(&parts, limit), turns, "{limit:?}");
+        }
+    }
 
     #[test]
     fn a_window_takes_over_what_it_shares() {

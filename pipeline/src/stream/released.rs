@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::plan::WindowShape;
 use crate::progress::{Event, Progress};
 use crate::released::colour;
-use crate::released::effort::{GRANULE, Room, WindowPlan};
+use crate::released::effort::{GRANULE, WindowPlan};
 use crate::released::flow::FlowOptions;
 use crate::released::stage2::{Carry, LATENT_SCALE, ReleasedEnhancer, ReleasedOptions, crop};
 use crate::released::tone::keep_colours;
@@ -77,8 +77,7 @@ impl ReleasedSession {
         output: Size,
         progress: &Progress,
     ) -> Result<Self> {
-        let room = Room::of(model.vae_runtime());
-        let plan = model.shapes()?.plan(output, room, progress)?;
+        let plan = model.shapes()?.plan(output, model.room()?, progress)?;
         Self::with_plan(enhancer, model, output, plan)
     }
 

@@ -103,7 +103,7 @@ impl T5Config {
 
 /// A loaded encoder.
 ///
-/// Activations are f32 on the processor and for f16 weights, whose range the residual stream of XXL leaves; otherwise
+/// Activations are f32 on the CPU and for f16 weights, whose range the residual stream of XXL leaves; otherwise
 /// they have the type of the weights.
 #[derive(Debug)]
 pub struct T5Encoder {
