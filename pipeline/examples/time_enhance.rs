@@ -4,12 +4,11 @@
 //!
 //! Prints for each level the median milliseconds for a frame and how many of them in the network.
 
-use candle_core::DType;
 use clap::Parser;
 use flashvideo::kernels::cpu::{CPU_VARIABLE, CpuLevel};
 use flashvideo::{
-    DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Frame, FrameFormat, Progress, Runtime,
-    Samples, Size,
+    DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Frame, FrameFormat, NumberType, Progress,
+    Runtime, Samples, Size,
 };
 
 #[derive(Parser)]
@@ -20,15 +19,15 @@ struct Arguments {
     /// Size of the input.
     #[arg(long, default_value = "480x270")]
     size: String,
-    /// Threads; 0 for one on each core.
+    /// Threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// Frames to time; one more is run first.
     #[arg(long, default_value_t = 5)]
     frames: usize,
-    /// Function evaluations; 0 for the model's own number.
-    #[arg(long, default_value_t = 0)]
-    steps: usize,
+    /// Function evaluations; the model's own number unless said otherwise.
+    #[arg(long)]
+    steps: Option<usize>,
     /// Run this level alone in this process (what the program does for each level).
     #[arg(long)]
     level: Option<CpuLevel>,
@@ -61,12 +60,12 @@ fn time(arguments: &Arguments, level: CpuLevel) -> Result<(), Box<dyn std::error
         .split_once('x')
         .ok_or("--size is WIDTHxHEIGHT")?;
     let size = Size::new(width.parse()?, height.parse()?);
-    let dtype = if level == CpuLevel::Bf16 {
-        DType::BF16
+    let number = if level == CpuLevel::Bf16 {
+        NumberType::Bf16
     } else {
-        DType::F32
+        NumberType::F32
     };
-    let runtime = Runtime::new(DeviceSpec::Cpu, dtype, arguments.threads)?;
+    let runtime = Runtime::new(DeviceSpec::Cpu, number, Some(arguments.threads))?;
     let enhancer = Enhancer::load(&arguments.model, &runtime, &Progress::none())?;
     let format = FrameFormat::i420();
     let options = EnhanceOptions {

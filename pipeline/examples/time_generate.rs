@@ -1,34 +1,34 @@
 //! Times the making of one clip: reading the prompt, sampling, decoding.
 //!
-//!     cargo run --release -p flashvideo --example time_generate -- [--model builtin] [--threads 0] [--steps 0]
+//!     cargo run --release -p flashvideo --example time_generate -- [--model builtin] [--threads 2] [--steps 8]
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use clap::Parser;
-use flashvideo::{CancelToken, DeviceSpec, Event, Generator, Placement, Progress, Runtime};
+use flashvideo::{
+    CancelToken, DeviceSpec, Event, Generator, NumberType, Placement, Progress, Runtime,
+};
 
 #[derive(Parser)]
 struct Arguments {
     /// Name, file or folder of the model.
     #[arg(long, default_value = "builtin")]
     model: String,
-    /// Threads; 0 for one on each core.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-    /// Sampling steps; 0 for the model's own number.
-    #[arg(long, default_value_t = 0)]
-    steps: usize,
+    /// Threads; one on each core unless said otherwise.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Sampling steps; the model's own number unless said otherwise.
+    #[arg(long)]
+    steps: Option<usize>,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
-    let runtime = Runtime::open(DeviceSpec::Cpu, arguments.threads)?;
+    let runtime = Runtime::new(DeviceSpec::Cpu, NumberType::Auto, arguments.threads)?;
     let generator = Generator::find(&arguments.model, None, &Placement::from(runtime))?;
     let mut options = generator.defaults();
-    if arguments.steps > 0 {
-        options.steps = arguments.steps;
-    }
+    options.steps = arguments.steps.unwrap_or(options.steps);
     let begin = Instant::now();
     generator.preload(&Progress::none())?;
     println!("load    {:7.2} s", begin.elapsed().as_secs_f64());

@@ -45,7 +45,7 @@ pub use checkpoint::GeneratorInfo;
 pub use clip::{Frame, FrameFormat, Planes, Samples, Siting, Size};
 pub use error::{Error, Result};
 pub use progress::{CancelToken, Event, Progress};
-pub use runtime::{DeviceSpec, Runtime};
+pub use runtime::{DeviceSpec, NumberType, Runtime};
 pub use stage1::{GenerateOptions, Generator, Placement};
 pub use stage2::{EnhanceOptions, Enhancer, Target};
 pub use stream::{EnhanceStream, StreamStats, plain_resize};

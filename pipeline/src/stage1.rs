@@ -95,7 +95,7 @@ impl Generator {
     ///
     /// # Errors
     /// [`Error::ModelNotFound`] when there is no such model, [`Error::Checkpoint`] when a file is damaged or a part is
-    /// absent, [`Error::Io`].
+    /// absent, [`Error::Invalid`] when it is to compute in int8, [`Error::Io`].
     pub fn find(model: &str, lora: Option<(&str, f64)>, placement: &Placement) -> Result<Self> {
         let lora = lora
             .map(|(name, scale)| Lora::find(name, scale))
@@ -124,7 +124,8 @@ impl Generator {
     /// With `frugal` each part is dropped as soon as the next one is needed, so that only one is in memory at a time.
     ///
     /// # Errors
-    /// [`Error::ModelNotFound`], or [`Error::Checkpoint`] when a part is absent.
+    /// [`Error::ModelNotFound`], [`Error::Checkpoint`] when a part is absent, or [`Error::Invalid`] when it is to compute
+    /// in int8.
     pub fn open(path: impl AsRef<Path>, placement: &Placement, frugal: bool) -> Result<Self> {
         let path = path.as_ref();
         let defaults = GenerateOptions::default();

@@ -7,8 +7,8 @@ use candle_core::{Device, Tensor};
 use flashvideo::released::stage2::{ReleasedEnhancer, ReleasedOptions};
 use flashvideo::stage1::{GenerateOptions, Generator, Placement};
 use flashvideo::{
-    CancelToken, EnhanceOptions, EnhanceStream, Enhancer, Frame, FrameFormat, Progress, Runtime,
-    Samples, Size, Target,
+    CancelToken, DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Frame, FrameFormat,
+    NumberType, Progress, Runtime, Samples, Size, Target,
 };
 
 /// A model folder like the release's: the golden set without its golden values.
@@ -56,13 +56,9 @@ fn a_prompt_and_a_seed_name_a_clip() {
     assert!(first.iter().all(|v| (0.0..=255.0).contains(v)));
     assert_ne!(first, clip(&generator, 2));
     generator.unload();
-    let one_thread = Runtime::new(flashvideo::DeviceSpec::Cpu, generator_dtype(), 1).unwrap();
+    let one_thread = Runtime::new(DeviceSpec::Cpu, NumberType::F32, Some(1)).unwrap();
     let frugal = Generator::open(folder.path(), &Placement::from(one_thread), true).unwrap();
     assert_eq!(first, clip(&frugal, 1), "the number of threads shows");
-}
-
-fn generator_dtype() -> candle_core::DType {
-    Runtime::cpu().unwrap().dtype()
 }
 
 #[test]
@@ -173,7 +169,7 @@ fn frame(index: usize, bright: bool) -> Frame {
 fn stream(enhancer: &Arc<Enhancer>) -> EnhanceStream<usize> {
     let options = EnhanceOptions {
         target: Target::Scale(2.0),
-        steps: 1,
+        steps: Some(1),
         ..EnhanceOptions::default()
     };
     let size = Size::new(20, 16);

@@ -182,14 +182,9 @@ impl CompactModel {
         self.level
     }
 
-    /// Strength in model units of the requested `noise` in 0..=1; negative takes the model's default.
-    pub fn sigma(&self, noise: f64) -> f64 {
-        let noise = if noise < 0.0 {
-            self.config().default_noise
-        } else {
-            noise
-        };
-        noise * self.config().detail_sigma
+    /// Strength in model units of the requested `noise` in 0..=1; `None` takes the model's default.
+    pub fn sigma(&self, noise: Option<f64>) -> f64 {
+        noise.unwrap_or(self.config().default_noise) * self.config().detail_sigma
     }
 
     /// Bytes of the buffers of so many threads for pictures of `size`, with layers of whole pictures or without.

@@ -87,7 +87,7 @@ fn check_parity([model, answers]: [&[u8]; 2], level: CpuLevel, tolerance: f32) {
     let got = Tensor::from_vec(model.reference(middle), reference.dims(), &Device::Cpu).unwrap();
     assert_close(&got, &reference, 1e-5, "reference");
     for (expert, noise) in [("faithful", 0.0), ("detail", 1.0)] {
-        let sigma = model.sigma(noise);
+        let sigma = model.sigma(Some(noise));
         let x = (&reference + (answers.latent("noise") * sigma).unwrap()).unwrap();
         let condition = Condition {
             windows: vec![window.clone()],

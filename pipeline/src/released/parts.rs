@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use crate::checkpoint::builtin::{self, Builtin};
 use crate::checkpoint::{Adapter, Checkpoint, GeneratorFile, ModelFolder, Weights};
 use crate::dit::Transformer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::registry::{self, Source};
 use crate::runtime::Runtime;
@@ -35,6 +35,19 @@ impl From<Runtime> for Placement {
             dit: runtime.clone(),
             vae: runtime,
         }
+    }
+}
+
+impl Placement {
+    /// Refuses number types that none of the parts has kernels for.
+    fn check(&self) -> Result<()> {
+        let parts = [&self.text, &self.dit, &self.vae];
+        if parts.into_iter().any(Runtime::int8) {
+            return Err(Error::invalid(
+                "number type int8; it is for compact models, this one computes in f32, bf16 or f16",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -104,6 +117,7 @@ impl Parts {
         placement: &Placement,
         frugal: bool,
     ) -> Result<Self> {
+        placement.check()?;
         let folder = ModelFolder::open(path)?;
         let text = TextEncoder::open(&folder, &placement.text, TOKENS)?;
         let dit = match stage {
@@ -125,6 +139,7 @@ impl Parts {
 
     /// The parts inside of `file`, which `source` names. Only the tokenizer is read now.
     pub fn of_file(file: GeneratorFile, source: &Source, placement: &Placement) -> Result<Self> {
+        placement.check()?;
         Ok(Self {
             text: TextEncoder::of_file(&file, source.clone(), &placement.text)?,
             dit: Part::of(source.clone(), &placement.dit),
@@ -314,7 +329,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
 
     #[test]
     fn a_part_is_loaded_once_and_shared() {

@@ -1,7 +1,5 @@
 use std::sync::Mutex;
 
-use candle_core::DType;
-
 use super::*;
 use crate::compact::test_model;
 use crate::progress::CancelToken;
@@ -9,7 +7,7 @@ use crate::progress::CancelToken;
 fn load(model: &str) -> Result<Arc<Enhancer>> {
     Enhancer::load(
         model,
-        &Runtime::new(DeviceSpec::Cpu, DType::F32, 1)?,
+        &Runtime::new(DeviceSpec::Cpu, NumberType::F32, Some(1))?,
         &Progress::none(),
     )
 }
@@ -42,6 +40,26 @@ fn built_in_models_load() {
         0,
         "live adds no frame of delay"
     );
+}
+
+#[cfg(feature = "builtin")]
+#[test]
+fn the_live_model_is_in_int8_where_that_is_fast_unless_told_otherwise() {
+    let loaded = |model: &str, number| {
+        let runtime = Runtime::new(DeviceSpec::Cpu, number, Some(1)).unwrap();
+        let enhancer = Enhancer::load(model, &runtime, &Progress::none()).unwrap();
+        match enhancer.grade() {
+            Grade::Compact(model) => model.is_int8(),
+            Grade::Released(_) => unreachable!("a built-in model is a compact one"),
+        }
+    };
+    let fast = CpuLevel::selected().unwrap().has_vnni();
+    assert_eq!(loaded("builtin:live", NumberType::Auto), fast);
+    assert_eq!(loaded("builtin:live", NumberType::Int8), fast);
+    assert!(!loaded("builtin:live", NumberType::F32));
+    assert!(!loaded("builtin", NumberType::Auto));
+    let gpu = DeviceSpec::Cuda(0);
+    assert!(!in_int8("builtin:live", gpu, NumberType::Auto));
 }
 
 #[test]

@@ -222,15 +222,10 @@ impl Session for ReleasedSession {
         let release = FlowOptions::default();
         let flow = FlowOptions {
             steps,
-            guidance: if options.guidance_scale < 0.0 {
-                release.guidance
-            } else {
-                options.guidance_scale
-            },
-            noise_step: if options.noise < 0.0 {
-                release.noise_step
-            } else {
-                (options.noise * NOISE_STEPS).round() as usize
+            guidance: options.guidance_scale.unwrap_or(release.guidance),
+            noise_step: match options.noise {
+                Some(noise) => (noise * NOISE_STEPS).round() as usize,
+                None => release.noise_step,
             },
             ..release
         };
@@ -354,7 +349,7 @@ mod tests {
             effort,
         );
         let options = EnhanceOptions {
-            steps: 2,
+            steps: Some(2),
             ..EnhanceOptions::default()
         };
         session.set_options(&options, &Progress::none()).unwrap();

@@ -73,7 +73,7 @@ pub(super) struct ModelRequest {
     pub lora: Option<(String, f64)>,
     pub device: DeviceSpec,
     pub dtype: NumberType,
-    pub threads: usize,
+    pub threads: Option<usize>,
 }
 
 /// `frames` as the nearest number that a model can make, one more than a multiple of four; upwards from the middle.
@@ -92,7 +92,7 @@ impl Settings {
             lora: self.lora.clone().map(|lora| (lora, self.lora_scale)),
             device: self.device.parse()?,
             dtype: self.dtype,
-            threads: self.threads as usize,
+            threads: Some(self.threads as usize).filter(|threads| *threads > 0),
         })
     }
 

@@ -74,13 +74,13 @@ fn random_seed() -> u64 {
 }
 
 fn runtime(request: &ModelRequest) -> flashvideo::Result<Runtime> {
-    let name = match request.dtype {
-        NumberType::Auto => return Runtime::open(request.device, request.threads),
-        NumberType::F32 => "f32",
-        NumberType::Bf16 => "bf16",
-        NumberType::F16 => "f16",
+    let number = match request.dtype {
+        NumberType::Auto => flashvideo::NumberType::Auto,
+        NumberType::F32 => flashvideo::NumberType::F32,
+        NumberType::Bf16 => flashvideo::NumberType::Bf16,
+        NumberType::F16 => flashvideo::NumberType::F16,
     };
-    Runtime::with_number_type(request.device, name, request.threads)
+    Runtime::new(request.device, number, request.threads)
 }
 
 impl FlashVideoSrc {

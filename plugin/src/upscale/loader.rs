@@ -6,7 +6,7 @@ use std::thread;
 
 use crossbeam::channel::{Receiver, bounded};
 use crossbeam::select;
-use flashvideo::{CancelToken, Enhancer};
+use flashvideo::{CancelToken, Enhancer, Runtime};
 use gst::subclass::prelude::*;
 
 use super::CAT;
@@ -160,9 +160,7 @@ impl FlashUpscale {
             PROGRESS_CODE,
             &format!("Loading model {name}"),
         );
-        let loaded = request
-            .dtype
-            .runtime(request.device, request.threads)
+        let loaded = Runtime::new(request.device, request.number, request.threads)
             .and_then(|runtime| Enhancer::load(name, &runtime, &self.progress(cancel.clone())));
         match loaded {
             Ok(model) if !cancel.is_cancelled() => {

@@ -77,23 +77,14 @@ pub enum UpscaleNumberType {
     Int8,
 }
 
-impl UpscaleNumberType {
-    /// The runtime of this number type on `device`.
-    ///
-    /// # Errors
-    /// As [`flashvideo::Runtime::with_number_type`].
-    pub(crate) fn runtime(
-        self,
-        device: flashvideo::DeviceSpec,
-        threads: usize,
-    ) -> flashvideo::Result<flashvideo::Runtime> {
-        let name = match self {
-            Self::Auto => return flashvideo::Runtime::open(device, threads),
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::Int8 => "int8",
-        };
-        flashvideo::Runtime::with_number_type(device, name, threads)
+impl From<UpscaleNumberType> for flashvideo::NumberType {
+    fn from(number: UpscaleNumberType) -> Self {
+        match number {
+            UpscaleNumberType::Auto => Self::Auto,
+            UpscaleNumberType::F32 => Self::F32,
+            UpscaleNumberType::Bf16 => Self::Bf16,
+            UpscaleNumberType::Int8 => Self::Int8,
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Values of the properties, and what the presets stand for.
 
-use flashvideo::kernels::cpu::CpuLevel;
 use flashvideo::{DeviceSpec, EnhanceOptions, Size, Target};
 
 use super::{Preset, UpscaleNumberType};
@@ -63,13 +62,8 @@ impl Default for Settings {
 pub(super) struct ModelRequest {
     pub model: String,
     pub device: DeviceSpec,
-    pub dtype: UpscaleNumberType,
-    pub threads: usize,
-}
-
-/// Whether int8 is fast here; a level that is not one is an error when the model is loaded.
-fn has_vnni() -> bool {
-    CpuLevel::selected().is_ok_and(CpuLevel::has_vnni)
+    pub number: flashvideo::NumberType,
+    pub threads: Option<usize>,
 }
 
 impl Settings {
@@ -105,24 +99,11 @@ impl Settings {
         let prompt = self.prompt.as_deref().filter(|p| !p.is_empty()).or(title);
         EnhanceOptions {
             target: Target::Size(output),
-            steps: self.steps(),
-            noise: self.noise(),
+            steps: Some(self.steps()).filter(|steps| *steps > 0),
+            noise: Some(self.noise()).filter(|noise| *noise >= 0.0),
             seed: self.seed,
-            guidance_scale: self.guidance_scale,
+            guidance_scale: Some(self.guidance_scale).filter(|scale| *scale >= 0.0),
             prompt: prompt.unwrap_or_default().to_owned(),
-        }
-    }
-
-    /// Number type: the user's; without a choice int8 for `builtin:live` on processors that have fast kernels for it. What
-    /// that loses is far below what the small model gains, and it takes half the time.
-    fn dtype(&self, device: DeviceSpec) -> UpscaleNumberType {
-        match self.dtype {
-            UpscaleNumberType::Auto
-                if self.model() == LIVE_MODEL && device == DeviceSpec::Cpu && has_vnni() =>
-            {
-                UpscaleNumberType::Int8
-            }
-            dtype => dtype,
         }
     }
 
@@ -131,12 +112,11 @@ impl Settings {
     /// # Errors
     /// [`flashvideo::Error::Device`] for a device name that does not exist.
     pub fn request(&self) -> flashvideo::Result<ModelRequest> {
-        let device = self.device.parse()?;
         Ok(ModelRequest {
             model: self.model().to_owned(),
-            device,
-            dtype: self.dtype(device),
-            threads: self.threads as usize,
+            device: self.device.parse()?,
+            number: self.dtype.into(),
+            threads: Some(self.threads as usize).filter(|threads| *threads > 0),
         })
     }
 }
@@ -169,25 +149,6 @@ mod tests {
         let settings = Settings::default();
         assert_eq!((settings.model(), settings.steps()), ("builtin", 0));
         assert!(settings.noise() < 0.0);
-    }
-
-    #[test]
-    fn the_live_model_is_in_int8_unless_told_otherwise() {
-        let dtype = |settings: &Settings| settings.request().unwrap().dtype;
-        let mut settings = Settings::default();
-        assert_eq!(dtype(&settings), UpscaleNumberType::Auto);
-        settings.preset = Preset::Live;
-        let fast = if has_vnni() {
-            UpscaleNumberType::Int8
-        } else {
-            UpscaleNumberType::Auto
-        };
-        assert_eq!(dtype(&settings), fast);
-        settings.dtype = UpscaleNumberType::F32;
-        assert_eq!(dtype(&settings), UpscaleNumberType::F32);
-        settings.dtype = UpscaleNumberType::Auto;
-        settings.device = "cuda:0".to_owned();
-        assert_eq!(dtype(&settings), UpscaleNumberType::Auto);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use flashvideo::{DeviceSpec, Error, Result, Runtime};
+use flashvideo::{DeviceSpec, Error, NumberType, Result, Runtime};
 use serde_json::{Value, json};
 
 use cases::{Case, Part, Subject};
@@ -37,9 +37,9 @@ struct Arguments {
     /// Runs of each side.
     #[arg(long, default_value_t = 7)]
     runs: usize,
-    /// Threads of both sides; 0 for one on each core.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    /// Threads of both sides; one on each core unless said otherwise.
+    #[arg(long)]
+    threads: Option<usize>,
     /// The Python that has the rivals.
     #[arg(long, default_value = "python3")]
     python: PathBuf,
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let runtime = Runtime::new(DeviceSpec::Cpu, candle_core::DType::F32, arguments.threads)?;
+    let runtime = Runtime::new(DeviceSpec::Cpu, NumberType::F32, arguments.threads)?;
     let threads = runtime.threads();
     let mut machine = runtime.install(|| machine::describe(threads));
     let mut rivals = Rivals::start(&arguments.python, &arguments.rivals, threads)

@@ -11,7 +11,7 @@ use flashvideo::kernels::conv3x3::{Activation, Cell, Conv3x3, Window};
 use flashvideo::stage1::{self, GenerateOptions, Generator};
 use flashvideo::{
     CancelToken, DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Error, Frame, FrameFormat,
-    Progress, Result, Runtime, Samples, Size,
+    NumberType, Progress, Result, Runtime, Samples, Size,
 };
 use half::bf16;
 use rayon::prelude::*;
@@ -25,32 +25,32 @@ const SMALL: Size = Size {
     height: 270,
 };
 
-/// The fastest of the floating point types by name.
-fn fastest_name() -> &'static str {
+/// The fastest of the floating point types.
+fn fastest_number() -> NumberType {
     match fastest() {
-        DType::BF16 => "bf16",
-        _ => "f32",
+        DType::BF16 => NumberType::Bf16,
+        _ => NumberType::F32,
     }
 }
 
 /// The enhancer of live video, planes in and planes out.
 pub fn live() -> Vec<Case> {
-    let case = |name, dtype| Case {
+    let case = |name, number| Case {
         name,
-        parts: vec![enhance("builtin:live", 1, dtype)],
+        parts: vec![enhance("builtin:live", 1, number)],
     };
     vec![
-        case("live_1080p_fps", fastest_name()),
-        case("live_1080p_f32_fps", "f32"),
-        case("live_1080p_int8_fps", "int8"),
+        case("live_1080p_fps", fastest_number()),
+        case("live_1080p_f32_fps", NumberType::F32),
+        case("live_1080p_int8_fps", NumberType::Int8),
     ]
 }
 
 /// The built-in models whole.
 pub fn whole() -> Vec<Case> {
-    let quality = |name, steps, dtype| Case {
+    let quality = |name, steps, number| Case {
         name,
-        parts: vec![enhance("builtin", steps, dtype)],
+        parts: vec![enhance("builtin", steps, number)],
     };
     vec![
         Case {
@@ -60,14 +60,14 @@ pub fn whole() -> Vec<Case> {
                 ..part(Clip::new, &[], None, 5)
             }],
         },
-        quality("enhance_quality_fps", 1, fastest_name()),
-        quality("enhance_quality_4_evaluations_fps", 4, fastest_name()),
-        quality("enhance_quality_int8_fps", 1, "int8"),
+        quality("enhance_quality_fps", 1, fastest_number()),
+        quality("enhance_quality_4_evaluations_fps", 4, fastest_number()),
+        quality("enhance_quality_int8_fps", 1, NumberType::Int8),
     ]
 }
 
-fn enhance(model: &'static str, steps: usize, dtype: &'static str) -> Part {
-    let ours = move || Stream::new(model, steps, dtype);
+fn enhance(model: &'static str, steps: usize, number: NumberType) -> Part {
+    let ours = move || Stream::new(model, steps, number);
     Part {
         value: |ms| 1e3 / ms,
         ..part(ours, &[], None, 15)
@@ -80,14 +80,14 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(model: &str, steps: usize, dtype: &str) -> Result<Self> {
+    fn new(model: &str, steps: usize, number: NumberType) -> Result<Self> {
         let threads = rayon::current_num_threads();
-        let runtime = Runtime::with_number_type(DeviceSpec::Cpu, dtype, threads)?;
+        let runtime = Runtime::new(DeviceSpec::Cpu, number, Some(threads))?;
         let enhancer = Enhancer::load(model, &runtime, &Progress::none())?;
         let format = FrameFormat::i420();
         let options = EnhanceOptions {
-            steps,
-            noise: 0.0,
+            steps: Some(steps),
+            noise: Some(0.0),
             ..EnhanceOptions::default()
         };
         let mut stream = EnhanceStream::new(enhancer, format, SMALL, options, Progress::none())?;
@@ -118,7 +118,8 @@ struct Clip(Generator);
 
 impl Clip {
     fn new() -> Result<Self> {
-        let runtime = Runtime::new(DeviceSpec::Cpu, fastest(), rayon::current_num_threads())?;
+        let threads = rayon::current_num_threads();
+        let runtime = Runtime::new(DeviceSpec::Cpu, fastest_number(), Some(threads))?;
         Generator::find(stage1::BUILTIN, None, &runtime.into()).map(Self)
     }
 }

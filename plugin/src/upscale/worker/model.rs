@@ -150,10 +150,8 @@ impl Worker {
 
     /// Function evaluations per window with the current options.
     pub(super) fn steps(&self) -> usize {
-        match &self.options {
-            Some(options) if options.steps > 0 => options.steps,
-            _ => self.model.as_ref().map_or(0, |model| model.default_steps()),
-        }
+        let asked = self.options.as_ref().and_then(|options| options.steps);
+        asked.unwrap_or_else(|| self.model.as_ref().map_or(0, |model| model.default_steps()))
     }
 
     /// A frame waits for those it looks ahead to, and has the time of one frame to be computed. As many more can wait
