@@ -4,7 +4,7 @@
 use flashvideo::Error;
 
 /// The error message for `error`; a cancellation is no error.
-pub(crate) fn message(error: &Error) -> Option<gst::ErrorMessage> {
+pub(crate) fn error_message(error: &Error) -> Option<gst::ErrorMessage> {
     Some(match error {
         Error::Cancelled => return None,
         Error::ModelNotFound { .. } => gst::error_msg!(gst::ResourceError::NotFound, ("{error}")),

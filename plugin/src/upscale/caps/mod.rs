@@ -4,35 +4,28 @@
 //! Only width and height change; every other field passes. Downstream may fix the output size, but its size is never
 //! mirrored into what the sink pad offers: a scaler before this element would otherwise do the enlarging.
 
-use gst_video::{VideoCapsBuilder, VideoColorMatrix, VideoInfo, VideoInterlaceMode};
-use once_cell::sync::Lazy;
+use std::sync::LazyLock;
+
+use gst_video::{VideoColorMatrix, VideoInfo, VideoInterlaceMode};
 
 use super::settings::MAX_SCALE;
-use crate::convert::FORMATS;
+use crate::common::caps::{Builder, filtered, lasting, parse, progressive, raw_video};
+use crate::common::frame::FORMATS;
 
 /// Largest width and height on either side.
 pub(super) const MAX_SIDE: i32 = 16384;
 
 /// What both pad templates offer.
-pub(super) static TEMPLATE: Lazy<gst::Caps> = Lazy::new(|| {
-    lasting(any_interlace_mode().field("interlace-mode", VideoInterlaceMode::Progressive.to_str()))
-});
+pub(super) static TEMPLATE: LazyLock<gst::Caps> =
+    LazyLock::new(|| lasting(progressive(any_interlace_mode())));
 
 /// The template with any interlace mode, see [`accepts`].
-static ANY_INTERLACE_MODE: Lazy<gst::Caps> = Lazy::new(|| lasting(any_interlace_mode()));
+static ANY_INTERLACE_MODE: LazyLock<gst::Caps> = LazyLock::new(|| lasting(any_interlace_mode()));
 
-fn any_interlace_mode() -> VideoCapsBuilder<gst::caps::NoFeature> {
-    VideoCapsBuilder::new()
-        .format_list(FORMATS)
+fn any_interlace_mode() -> Builder {
+    raw_video()
         .width_range(1..=MAX_SIDE)
         .height_range(1..=MAX_SIDE)
-}
-
-/// Caps that are kept until the process ends, which the leaks tracer need not report.
-fn lasting(builder: VideoCapsBuilder<gst::caps::NoFeature>) -> gst::Caps {
-    let mut caps = builder.build();
-    caps.make_mut().mark_may_be_leaked();
-    caps
 }
 
 /// Whether the sink pad takes a CAPS event with these caps.
@@ -45,8 +38,7 @@ pub(super) fn accepts(caps: &gst::Caps) -> bool {
 
 /// Checks input caps that were set on the sink pad.
 pub(super) fn parse_input(caps: &gst::CapsRef) -> Result<VideoInfo, String> {
-    let info =
-        VideoInfo::from_caps(caps).map_err(|_| format!("caps {caps} do not describe raw video"))?;
+    let info = parse(caps)?;
     if info.interlace_mode() != VideoInterlaceMode::Progressive {
         return Err(format!(
             "the video is interlaced ({}); put `deinterlace` before flashupscale",
@@ -108,13 +100,6 @@ pub(super) fn src_offer(
         None => TEMPLATE.clone(),
     };
     filtered(caps, filter)
-}
-
-fn filtered(caps: gst::Caps, filter: Option<&gst::Caps>) -> gst::Caps {
-    match filter {
-        Some(filter) => filter.intersect_with_mode(&caps, gst::CapsIntersectMode::First),
-        None => caps,
-    }
 }
 
 /// `side` times `scale`, if that is a possible size.

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The thread that makes clips: the one that plays, then the one after it.
+//! Clips between the worker, which makes them, and the streaming thread, which plays them: the one that plays comes
+//! first, then the one after it.
 //!
 //! Everything shared is behind one lock, which is held only to look or to note, never while something is computed,
 //! pushed or posted. Whoever waits, waits for `changed`. Stopping sets a flag, cancels the job and wakes everyone; the
 //! job ends at its next look at its token, which the runtime takes every few milliseconds.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Condvar, Mutex, MutexGuard};
 
-use flashvideo::{CancelToken, Error, Frame, GenerateOptions, Generator, GeneratorInfo, Size};
-use gst::glib;
-use gst::subclass::prelude::*;
+use flashvideo::{CancelToken, Error, Frame, GenerateOptions, GeneratorInfo, Size};
 
 use super::cache::Cache;
-use super::imp::FlashVideoSrc;
 use super::playlist::Playlist;
 use super::settings::Settings;
+use crate::common;
 
 /// What the streaming thread gets.
 #[derive(Debug)]
@@ -31,8 +29,9 @@ pub(super) enum Answer {
     Failed(Option<Error>),
 }
 
+/// What the worker does.
 #[derive(Clone, Debug, PartialEq)]
-enum Task {
+pub(super) enum Task {
     Load,
     Make(GenerateOptions),
 }
@@ -113,14 +112,14 @@ impl Inner {
     }
 }
 
-/// Between the streaming thread and the one that makes clips.
+/// Between the streaming thread and the worker.
 #[derive(Debug)]
-pub(super) struct Studio {
+pub(super) struct ClipQueue {
     inner: Mutex<Inner>,
     changed: Condvar,
 }
 
-impl Studio {
+impl ClipQueue {
     pub fn new(playlist: Playlist) -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -139,14 +138,11 @@ impl Studio {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // All changes are single assignments, so a panic elsewhere leaves nothing half done.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        common::lock(&self.inner)
     }
 
     fn wait<'a>(&self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
-        self.changed
-            .wait(inner)
-            .unwrap_or_else(PoisonError::into_inner)
+        common::wait(&self.changed, inner)
     }
 
     /// Frames of a clip.
@@ -233,14 +229,14 @@ impl Studio {
         self.changed.notify_all();
     }
 
-    /// Ends the thread.
+    /// Ends the worker.
     pub fn quit(&self) {
         self.lock().quit = true;
         self.stop();
     }
 
     /// Waits for the next task; `None` when the thread is to end.
-    fn begin(&self) -> Option<(Task, CancelToken)> {
+    pub fn begin(&self) -> Option<(Task, CancelToken)> {
         let mut inner = self.lock();
         loop {
             if inner.quit {
@@ -264,12 +260,14 @@ impl Studio {
         }
     }
 
-    fn push(&self, options: &GenerateOptions, frame: Frame) {
+    /// The next frame of the clip of `options` is made.
+    pub fn push(&self, options: &GenerateOptions, frame: Frame) {
         self.lock().cache.push(options, frame);
         self.changed.notify_all();
     }
 
-    fn finish(&self, task: Task, result: Result<(), Error>) {
+    /// The task has come to an end.
+    pub fn finish(&self, task: Task, result: Result<(), Error>) {
         let mut inner = self.lock();
         inner.job = None;
         match (&task, &result) {
@@ -290,75 +288,22 @@ impl Studio {
     }
 }
 
-/// The thread: works for `element` until it is told to quit.
-pub(super) fn work(
-    studio: &Arc<Studio>,
-    generator: &Generator,
-    element: &glib::WeakRef<super::FlashVideoSrc>,
-) {
-    let mut warned = None;
-    while let Some((task, cancel)) = studio.begin() {
-        let result = match element.upgrade() {
-            Some(element) => element.imp().catch_panic(
-                || Err(Error::invalid("the model's thread panicked")),
-                |imp| imp.carry_out(&task, studio, generator, cancel, &mut warned),
-            ),
-            None => Err(Error::Cancelled),
-        };
-        studio.finish(task, result);
-    }
-}
-
-impl FlashVideoSrc {
-    fn carry_out(
-        &self,
-        task: &Task,
-        studio: &Studio,
-        generator: &Generator,
-        cancel: CancelToken,
-        warned: &mut Option<String>,
-    ) -> Result<(), Error> {
-        match task {
-            Task::Load => {
-                let name = &generator.info().name;
-                self.report("load-model", &format!("model {name}"), cancel, |progress| {
-                    generator.preload(progress)
-                })
-            }
-            Task::Make(options) => {
-                if !generator.info().knows(&options.prompt)
-                    && warned.as_ref() != Some(&options.prompt)
-                {
-                    *warned = Some(options.prompt.clone());
-                    self.warn_about_words(&options.prompt, generator.info());
-                }
-                let what = format!("clip \"{}\", seed {}", options.prompt, options.seed);
-                let begin = Instant::now();
-                self.report("generate", &what, cancel, |progress| {
-                    generator.pictures(options, progress, |frame| {
-                        studio.push(options, frame);
-                        Ok(())
-                    })
-                })?;
-                self.stats().clip_made(begin.elapsed());
-                Ok(())
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
     use flashvideo::{FrameFormat, Samples};
 
-    fn studio(clips: u32) -> Studio {
+    use super::super::settings::Clips;
+    use super::*;
+
+    fn queue(clips: Clips) -> ClipQueue {
         let info = super::super::playlist::tests::info();
         let settings = Settings {
-            num_clips: Some(clips),
+            num_clips: clips,
             ..Settings::default()
         };
-        Studio::new(Playlist::new(&settings, &info, None, 7))
+        ClipQueue::new(Playlist::new(&settings, &info, None, 7))
     }
 
     fn picture() -> Frame {
@@ -366,81 +311,81 @@ mod tests {
         Frame::new(FrameFormat::rgb(), Size::new(2, 2), planes).unwrap()
     }
 
-    fn make(studio: &Studio) -> GenerateOptions {
-        let (task, _) = studio.begin().unwrap();
+    fn make(queue: &ClipQueue) -> GenerateOptions {
+        let (task, _) = queue.begin().unwrap();
         let Task::Make(options) = task else {
             panic!("{task:?}")
         };
         for _ in 0..options.frames {
-            studio.push(&options, picture());
+            queue.push(&options, picture());
         }
-        studio.finish(Task::Make(options.clone()), Ok(()));
+        queue.finish(Task::Make(options.clone()), Ok(()));
         options
     }
 
     #[test]
     fn the_next_clip_is_made_while_one_plays() {
-        let studio = studio(3);
-        assert!(matches!(studio.frame(0, 0, false), Answer::NotYet));
-        let (task, _) = studio.begin().unwrap();
+        let queue = queue(Clips::Exactly(3));
+        assert!(matches!(queue.frame(0, 0, false), Answer::NotYet));
+        let (task, _) = queue.begin().unwrap();
         assert_eq!(task, Task::Load);
-        studio.finish(task, Ok(()));
-        let first = make(&studio);
-        assert!(matches!(studio.frame(0, 8, true), Answer::Frame(_)));
-        assert_eq!(make(&studio).seed, first.seed + 1);
-        assert!(studio.lock().task().is_none(), "only one clip ahead");
-        assert!(matches!(studio.frame(3, 0, true), Answer::End));
-        assert_eq!(studio.kept().0, 2);
+        queue.finish(task, Ok(()));
+        let first = make(&queue);
+        assert!(matches!(queue.frame(0, 8, true), Answer::Frame(_)));
+        assert_eq!(make(&queue).seed, first.seed + 1);
+        assert!(queue.lock().task().is_none(), "only one clip ahead");
+        assert!(matches!(queue.frame(3, 0, true), Answer::End));
+        assert_eq!(queue.kept().0, 2);
     }
 
     #[test]
     fn changed_settings_end_the_job_for_what_is_not_wanted_any_more() {
-        let studio = studio(0);
-        studio.lock().loaded = true;
-        assert!(matches!(studio.frame(0, 0, false), Answer::NotYet));
-        make(&studio);
-        assert!(matches!(studio.frame(0, 0, true), Answer::Frame(_)));
-        let (task, cancel) = studio.begin().unwrap();
+        let queue = queue(Clips::Endless);
+        queue.lock().loaded = true;
+        assert!(matches!(queue.frame(0, 0, false), Answer::NotYet));
+        make(&queue);
+        assert!(matches!(queue.frame(0, 0, true), Answer::Frame(_)));
+        let (task, cancel) = queue.begin().unwrap();
         let settings = Settings {
             prompt: Some("another".to_owned()),
-            num_clips: Some(0),
+            num_clips: Clips::Endless,
             ..Settings::default()
         };
         let info = super::super::playlist::tests::info();
-        studio.change(&settings, &info, 7);
+        queue.change(&settings, &info, 7);
         assert!(cancel.is_cancelled());
-        studio.finish(task, Err(Error::Cancelled));
-        assert_eq!(make(&studio).prompt, "another");
+        queue.finish(task, Err(Error::Cancelled));
+        assert_eq!(make(&queue).prompt, "another");
         // The clip that plays stays as it is.
-        assert!(matches!(studio.frame(0, 1, true), Answer::Frame(_)));
+        assert!(matches!(queue.frame(0, 1, true), Answer::Frame(_)));
     }
 
     #[test]
     fn a_failure_is_told_once_and_not_repeated() {
-        let studio = studio(1);
-        assert!(matches!(studio.frame(0, 0, false), Answer::NotYet));
-        let (task, _) = studio.begin().unwrap();
-        studio.finish(task, Err(Error::invalid("no")));
-        assert!(matches!(studio.frame(0, 0, true), Answer::Failed(Some(_))));
-        assert!(matches!(studio.frame(0, 0, true), Answer::Failed(None)));
-        assert!(studio.lock().task().is_none());
+        let queue = queue(Clips::Exactly(1));
+        assert!(matches!(queue.frame(0, 0, false), Answer::NotYet));
+        let (task, _) = queue.begin().unwrap();
+        queue.finish(task, Err(Error::invalid("no")));
+        assert!(matches!(queue.frame(0, 0, true), Answer::Failed(Some(_))));
+        assert!(matches!(queue.frame(0, 0, true), Answer::Failed(None)));
+        assert!(queue.lock().task().is_none());
     }
 
     #[test]
     fn stopping_wakes_who_waits() {
-        let studio = Arc::new(studio(1));
+        let queue = Arc::new(queue(Clips::Exactly(1)));
         let waiting = {
-            let studio = studio.clone();
-            std::thread::spawn(move || studio.frame(0, 0, true))
+            let queue = queue.clone();
+            std::thread::spawn(move || queue.frame(0, 0, true))
         };
-        let (task, cancel) = studio.begin().unwrap();
-        studio.stop();
+        let (task, cancel) = queue.begin().unwrap();
+        queue.stop();
         assert!(cancel.is_cancelled());
         assert!(matches!(waiting.join().unwrap(), Answer::Stopped));
-        studio.finish(task, Err(Error::Cancelled));
-        studio.resume();
-        assert!(studio.begin().is_some(), "it is tried again");
-        studio.quit();
-        assert!(studio.begin().is_none());
+        queue.finish(task, Err(Error::Cancelled));
+        queue.resume();
+        assert!(queue.begin().is_some(), "it is tried again");
+        queue.quit();
+        assert!(queue.begin().is_none());
     }
 }

@@ -6,9 +6,9 @@ use gst_video::VideoInfo;
 use gst_video::video_meta::{VideoMetaTransformScale, tags as video_tags};
 
 /// A buffer without memory, so that a bounded upstream pool gets its picture back while the frame is in the model.
-pub(super) struct Ticket(gst::Buffer);
+pub(super) struct Metadata(gst::Buffer);
 
-impl Ticket {
+impl Metadata {
     /// Remembers everything of `buffer` but the picture.
     pub fn of(buffer: &gst::BufferRef) -> Result<Self, glib::BoolError> {
         let mut kept = gst::Buffer::new();

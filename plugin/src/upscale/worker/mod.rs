@@ -4,26 +4,26 @@
 //! The worker owns everything that belongs to the stream; nothing of it is shared, so nothing is locked while the
 //! model computes.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use crossbeam::channel::Receiver;
-use flashvideo::{EnhanceOptions, EnhanceStream, Enhancer, Error, Frame};
-use gst::prelude::*;
-use gst::subclass::prelude::*;
-
-use self::model::Failure;
-use self::negotiation::Negotiated;
-use super::CAT;
-use super::imp::FlashUpscale;
-use super::run::{Item, Run};
-use super::ticket::Ticket;
-use crate::convert;
-
-mod model;
+mod enhance;
 mod negotiation;
 #[cfg(test)]
 mod tests;
+
+use std::collections::VecDeque;
+
+use crossbeam::channel::Receiver;
+use flashvideo::{Error, Frame};
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+
+use self::enhance::{Failure, ModelStream};
+use self::negotiation::Negotiated;
+use super::CAT;
+use super::imp::FlashUpscale;
+use super::metadata::Metadata;
+use super::run::{Item, Run};
+use crate::common::frame;
+use crate::common::messages::Messages;
 
 pub(super) struct Worker {
     runs: Receiver<Run>,
@@ -33,12 +33,7 @@ pub(super) struct Worker {
     /// Of the next frame.
     input_caps: Option<gst::Caps>,
     negotiated: Option<Negotiated>,
-    stream: Option<EnhanceStream<Ticket>>,
-    options: Option<EnhanceOptions>,
-    /// Frames that the current way of working has to see beyond a frame.
-    look_ahead: usize,
-    /// Of the stream.
-    model: Option<Arc<Enhancer>>,
+    stream: Option<ModelStream>,
     segment: Option<gst::Segment>,
     /// Title of the stream from upstream's tags.
     title: Option<String>,
@@ -59,9 +54,6 @@ impl Worker {
             input_caps: None,
             negotiated: None,
             stream: None,
-            options: None,
-            look_ahead: 0,
-            model: None,
             segment: None,
             title: None,
             told_about_prompt: false,
@@ -125,8 +117,6 @@ impl Worker {
         if self.stream.take().is_some() {
             imp.stats().end_stream();
         }
-        self.model = None;
-        self.options = None;
     }
 
     /// Remembers a failed flow, and tells upstream with its next buffer.
@@ -258,9 +248,9 @@ impl Worker {
             self.set_flow(imp, run, gst::FlowError::NotNegotiated);
             return;
         };
-        let frame = convert::read(&buffer, &negotiated.input_info, negotiated.format);
-        let (frame, ticket) = match (frame, Ticket::of(&buffer)) {
-            (Ok(frame), Ok(ticket)) => (frame, ticket),
+        let frame = frame::read(&buffer, &negotiated.input_info, negotiated.format);
+        let (frame, metadata) = match (frame, Metadata::of(&buffer)) {
+            (Ok(frame), Ok(metadata)) => (frame, metadata),
             (Err(text), _) => return self.refuse_buffer(imp, run, &text),
             (_, Err(error)) => return self.refuse_buffer(imp, run, &error.to_string()),
         };
@@ -269,9 +259,9 @@ impl Worker {
         imp.stats().frame_started();
         let finished = if settings.bypass {
             self.drop_stream(imp);
-            self.plain(imp, frame, ticket)
+            self.plain(imp, frame, metadata)
         } else {
-            self.enhance(imp, run, &settings, frame, ticket)
+            self.enhance(imp, run, &settings, frame, metadata)
         };
         match finished {
             Ok(finished) => self.push(imp, run, finished),
@@ -315,12 +305,8 @@ impl Worker {
             && let Some(stream) = &mut self.stream
         {
             if self.flow.is_ok() {
-                match stream.drain() {
-                    Ok(finished) => {
-                        let stats = stream.stats();
-                        imp.stats().update_stream(stats, self.steps());
-                        self.push(imp, run, finished);
-                    }
+                match stream.drain(imp) {
+                    Ok(finished) => self.push(imp, run, finished),
                     Err(error) => self.fail(imp, run, &error),
                 }
             } else {
@@ -333,7 +319,7 @@ impl Worker {
 
     /// Pushes finished frames, each followed by the events that came after it.
     fn push(&mut self, imp: &FlashUpscale, run: &Run, finished: Finished) {
-        for (frame, ticket) in finished {
+        for (frame, metadata) in finished {
             if run.is_stopped() {
                 // Perhaps by ourselves: a push can come back as a flush.
                 return;
@@ -344,7 +330,7 @@ impl Worker {
             {
                 match negotiated
                     .output
-                    .finish(&frame, &ticket, &negotiated.input_info)
+                    .finish(&frame, &metadata, &negotiated.input_info)
                 {
                     Ok(buffer) => {
                         gst::trace!(CAT, imp = imp, "pushing {buffer:?}");
@@ -377,7 +363,7 @@ impl Worker {
 }
 
 /// Frames that came out, in order.
-type Finished = Vec<(Frame, Ticket)>;
+type Finished = Vec<(Frame, Metadata)>;
 
 /// Whether `new` differs from `old` in more than the position.
 fn changes(old: &gst::Segment, new: &gst::Segment) -> bool {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
-use gst_video::VideoFormat;
+use flashvideo::{Samples, Siting, Size};
+use gst_video::{VideoChromaSite, VideoFormat};
 
-use super::FORMATS;
 use super::*;
 
 fn info(format: VideoFormat, width: u32, height: u32) -> VideoInfo {
@@ -87,6 +87,34 @@ fn padded_strides_are_honoured() {
             bytes[..16].iter().all(|b| *b == 0xab),
             "{format}: written before the first row"
         );
+    }
+}
+
+#[test]
+fn bytes_between_rows_are_left_alone() {
+    for format in FORMATS {
+        let plain = info(format, 5, 4);
+        let strides: Vec<i32> = plain.stride().iter().map(|s| s + 16).collect();
+        let rows = |plane| plain.comp_height(u8::from(plane > 0)) as usize;
+        let mut offsets = Vec::new();
+        let mut end = 0;
+        for (plane, stride) in strides.iter().enumerate() {
+            offsets.push(end);
+            end += *stride as usize * rows(plane);
+        }
+        let mut buffer = gst::Buffer::from_mut_slice(vec![0xabu8; end]);
+        let flags = gst_video::VideoFrameFlags::empty();
+        let writable = buffer.get_mut().unwrap();
+        gst_video::VideoMeta::add_full(writable, flags, format, 5, 4, &offsets, &strides).unwrap();
+        let frame = pattern(frame_format(&plain), Size::new(5, 4));
+        write(&frame, buffer.get_mut().unwrap(), &plain).unwrap();
+        let bytes = buffer.map_readable().unwrap();
+        for (plane, (offset, stride)) in offsets.iter().zip(&strides).enumerate() {
+            for row in bytes[*offset..].chunks(*stride as usize).take(rows(plane)) {
+                let gap = &row[plain.stride()[plane] as usize..];
+                assert!(gap.iter().all(|b| *b == 0xab), "{format}, plane {plane}");
+            }
+        }
     }
 }
 
