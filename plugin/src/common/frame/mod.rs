@@ -80,7 +80,7 @@ pub(crate) fn write(
         let data = picture
             .plane_data_mut(padding.plane)
             .map_err(|_| mismatch())?;
-        data.fill(u8::MAX);
+        padding.fill(data, u8::MAX).ok_or_else(mismatch)?;
     }
     for (index, samples) in frame.planes().iter().enumerate() {
         let component = Component::new(info, picture.plane_stride(), index as u8)?;
