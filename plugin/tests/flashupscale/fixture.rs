@@ -1,61 +1,36 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The element between two harness pads, with a bus of its own.
-
-use std::sync::Once;
+//! The element between two harness pads, and pictures for it.
 
 use gst::prelude::*;
-use gst_check::Harness;
 use gst_video::{VideoFormat, VideoInfo};
 
-pub const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
-pub const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(120);
+pub use crate::common::{Fixture, PATIENCE, bytes, init};
 
-pub fn init() {
-    static INIT: Once = Once::new();
-    INIT.call_once(|| {
-        gst::init().unwrap();
-        gstflashvideo::plugin_register_static().unwrap();
-    });
-}
+pub const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 
 /// An element with these properties; the small model unless said otherwise.
 pub fn element(properties: &[(&str, &str)]) -> gst::Element {
-    init();
-    let element = gst::ElementFactory::make("flashupscale").build().unwrap();
-    element.set_property_from_str("preset", "live");
-    for (name, value) in properties {
-        element.set_property_from_str(name, value);
-    }
-    element
+    crate::common::make(
+        "flashupscale",
+        &[&[("preset", "live")][..], properties].concat(),
+    )
 }
 
-pub struct Rig {
-    pub harness: Harness,
-    pub element: gst::Element,
-    pub bus: gst::Bus,
-}
-
-impl Rig {
+impl Fixture {
     /// In PLAYING, without caps.
     pub fn new(properties: &[(&str, &str)]) -> Self {
-        let element = element(properties);
-        let bus = gst::Bus::new();
-        element.set_bus(Some(&bus));
-        let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
-        harness.play();
-        Self {
-            harness,
-            element,
-            bus,
-        }
+        let mut fixture = Self::of(element(properties));
+        fixture.harness.play();
+        fixture
     }
 
     /// In PLAYING, with I420 frames of this size to come.
     pub fn with_size(width: u32, height: u32, properties: &[(&str, &str)]) -> Self {
-        let mut rig = Self::new(properties);
-        rig.harness
+        let mut fixture = Self::new(properties);
+        fixture
+            .harness
             .set_src_caps(caps(VideoFormat::I420, width, height));
-        rig
+        fixture
     }
 
     pub fn eos(&mut self) {
@@ -65,16 +40,12 @@ impl Rig {
     /// Waits for EOS and returns everything that came before.
     pub fn finish(&mut self) -> Vec<gst::Buffer> {
         self.eos();
-        while self.harness.pull_event().unwrap().type_() != gst::EventType::Eos {}
-        std::iter::from_fn(|| self.harness.try_pull()).collect()
+        self.events_to_eos();
+        self.buffers()
     }
 
     pub fn error(&self) -> (glib::Error, String) {
-        let message = self
-            .bus
-            .timed_pop_filtered(PATIENCE, &[gst::MessageType::Error])
-            .expect("an error message");
-        match message.view() {
+        match self.message(gst::MessageType::Error).view() {
             gst::MessageView::Error(error) => (error.error(), error.error().to_string()),
             _ => unreachable!("filtered"),
         }
