@@ -90,6 +90,52 @@ fn a_picture_in_strips() {
     );
 }
 
+/// In MiB: enough for one evaluation of a frame of [`EIGHT_TIMES_TOO_LARGE`] in any number type, and too little for eight,
+/// which depend on more rows.
+const ONE_EVALUATION: u64 = 16;
+const EIGHT_TIMES_TOO_LARGE: (u32, u32) = (1024, 128);
+
+#[test]
+fn settings_that_do_not_fit_are_refused() {
+    with_limit("memory::evaluations_that_do_not_fit", ONE_EVALUATION);
+}
+
+#[test]
+#[ignore = "run by settings_that_do_not_fit_are_refused with a limit on memory"]
+fn evaluations_that_do_not_fit() {
+    let (width, height) = EIGHT_TIMES_TOO_LARGE;
+    let mut fixture = Fixture::with_size(width, height, &[("threads", "1"), ("steps", "1")]);
+    let mut enhance = |steps: u32, index| {
+        fixture.element.set_property("steps", steps);
+        fixture.harness.push(i420(width, height, index)).unwrap();
+        fixture.harness.pull().unwrap();
+        (
+            fixture.stats::<u32>("steps"),
+            fixture.stats::<u64>("evaluations"),
+        )
+    };
+    let (steps, each) = enhance(1, 0);
+    assert_eq!(steps, 1);
+    assert_eq!(
+        enhance(8, 1),
+        (1, 2 * each),
+        "the old settings are in force"
+    );
+    assert_eq!(enhance(8, 2), (1, 3 * each));
+    assert_eq!(enhance(1, 3), (1, 4 * each));
+    let warnings = std::iter::from_fn(|| fixture.bus.pop_filtered(&[gst::MessageType::Warning]));
+    let refusals: Vec<String> = warnings
+        .filter_map(|message| match message.view() {
+            gst::MessageView::Warning(warning) => Some(warning.error().to_string()),
+            _ => None,
+        })
+        .filter(|text| text.contains("the old settings stay"))
+        .collect();
+    // Once, not for each frame.
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    assert!(refusals[0].contains("MiB"), "{refusals:?}");
+}
+
 mod exhausted {
     use super::*;
 

@@ -77,7 +77,6 @@ impl ModelStream {
             return;
         }
         self.asked = options.clone();
-        self.in_force = options.clone();
         match self.stream.set_options(options.clone()) {
             Ok(()) => self.in_force = options,
             Err(error) => gst::element_imp_warning!(
