@@ -1,18 +1,37 @@
+# SPDX-License-Identifier: MPL-2.0
 # `make demo` shows what the project does, `make test` whether it works. Both install what they need.
 
-.PHONY: help demo test lint bench fuzz clean
+.PHONY: help demo build install uninstall test lint bench fuzz clean
 
 help:
-	@echo 'make demo    install, build, and enhance the clip in examples/media: demo/out.mp4, demo/side_by_side.png;'
-	@echo '             clips from three prompts, as made and as enhanced: demo/storybook.png'
-	@echo 'make test    install what the tests need and run them all'
-	@echo 'make lint    formatting and clippy'
-	@echo 'make bench   speed on this machine, beside PyTorch, ONNX Runtime and ncnn'
-	@echo 'make fuzz    a minute of damaged files for each reader; needs a nightly Rust and cargo-fuzz'
-	@echo 'make clean   remove what was built'
+	@echo 'make demo       install, build, and enhance the clip in examples/media: demo/out.mp4, demo/side_by_side.png;'
+	@echo '                clips from three prompts, as made and as enhanced: demo/storybook.png'
+	@echo 'make build      install what it takes and build: target/release/flashvideo, target/release/libgstflashvideo.so'
+	@echo 'make install    the plugin, its presets and the program flashvideo, for this user: nothing else needs to be set.'
+	@echo '                For everybody: make build && sudo make install PREFIX=/usr. For packages: DESTDIR= and PREFIX=/usr'
+	@echo 'make uninstall  remove them again'
+	@echo 'make test       install what the tests need and run them all'
+	@echo 'make lint       formatting, clippy, documentation, licences of dependencies, the build with meson'
+	@echo 'make bench      speed on this machine, beside PyTorch, ONNX Runtime and ncnn'
+	@echo 'make fuzz       a minute of damaged files for each reader; needs a nightly Rust and cargo-fuzz'
+	@echo 'make clean      remove what was built'
 
 demo:
 	@scripts/demo.sh
+
+build:
+	@scripts/prepare.sh build
+	@PATH="$$HOME/.cargo/bin:$$PATH" cargo build --release --locked
+
+install:
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh install
+
+unbuild:
+	@scripts/prepare.sh build
+	@PATH="$$HOME/.cargo/bin:$$PATH" cargo build --release --locked
+
+install:
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh uninstall
 
 test:
 	@scripts/prepare.sh test

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Commit and release date for the plugin's description.
 
 fn main() {

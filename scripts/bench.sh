@@ -1,13 +1,13 @@
 #!/bin/bash
+# SPDX-License-Identifier: MPL-2.0
 # Speed of the kernels and the models beside PyTorch, ONNX Runtime and ncnn (into build/bench.json), then frames per
 # second of flashupscale alone in a pipeline: raw frames in, raw frames dropped, no decoder, no encoder.
 #
-#     scripts/bench.sh [ARGUMENTS OF bench]
+#     scripts/bench.sh [ARGUMENTS OF bench compare]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$HOME/.cargo/bin:$PATH"
 
-# The whole workspace, so that nothing is compiled twice for other features.
 cargo build --release --locked --workspace
 built=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
 
@@ -19,7 +19,7 @@ for package in torch onnxruntime onnx ncnn; do
     # A rival that cannot be had is listed as missing.
     $venv/bin/python -c "import $package" 2>/dev/null || $venv/bin/pip install --quiet $package || true
 done
-"$built/bench" --python $venv/bin/python --json build/bench.json "$@"
+"$built/bench" compare --python $venv/bin/python --json build/bench.json "$@"
 
 export GST_PLUGIN_PATH=$built GST_REGISTRY=$built/bench-registry.bin
 

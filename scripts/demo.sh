@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: MPL-2.0
 # Installs, builds, enhances the clip that the repository carries, and says how long each part took.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,13 +19,14 @@ timed() { # NAME COMMAND...
 
 timed "install what is missing" scripts/prepare.sh build
 export PATH="$HOME/.cargo/bin:$PATH"
-timed "build" cargo build --release --locked -p flashvideo-examples --bin enhance --bin side_by_side --bin storybook
+timed "build" cargo build --release --locked
 # Where cargo puts its results can be set in more than one way; it knows.
 built=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
+flashvideo=$built/flashvideo
 mkdir -p demo
-timed "enhance $clip by four" "$built/enhance" "$clip" demo/out.mp4 --scale 4 --force
-timed "picture" "$built/side_by_side" "$clip" demo/side_by_side.png --at 1 --crop 800x720 --scale 4 --force
-timed "three clips from prompts, enhanced to 1080p" "$built/storybook" demo/storybook.png --force \
+timed "enhance $clip by four" "$flashvideo" enhance "$clip" demo/out.mp4 --scale 4 --force
+timed "picture" "$flashvideo" compare "$clip" demo/side_by_side.png --at 1 --crop 800x720 --scale 4 --force
+timed "three clips from prompts, enhanced to 1080p" "$flashvideo" storybook demo/storybook.png --force \
     "a red balloon rises over snowy mountains at sunset" \
     "a blue boat sails to the left on the sea at night" \
     "a yellow bird flies to the right over a meadow in the rain"
@@ -35,3 +37,5 @@ for index in "${!names[@]}"; do
 done
 printf '\nthe small clip      %s\nthe enhanced clip   %s\nLanczos | ours      %s\nfrom prompts        %s\n' \
     "$PWD/$clip" "$PWD/demo/out.mp4" "$PWD/demo/side_by_side.png" "$PWD/demo/storybook.png"
+printf 'the program         %s\nthe plugin          %s\n' "$flashvideo" "$built/libgstflashvideo.so"
+printf '\nYour own clips      %s enhance IN OUT.mp4\nIn any pipeline     make install\n' "$flashvideo"

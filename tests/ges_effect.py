@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """flashupscale as an effect on a clip of a GStreamer Editing Services timeline.
 
     ges_effect.py CLIP      a clip of 64x48 pixels, a second or longer, 25 frames each second

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MPL-2.0
 """Enlarges a video file by four with flashupscale, from Python; sound is kept.
 
     GST_PLUGIN_PATH=target/release python3 examples/python/enhance.py in.mp4 out.mp4

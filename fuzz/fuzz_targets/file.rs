@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Any bytes as a model file; the first ones choose the format (`PK`, `GGUF`, the length of a safetensors header).
 #![no_main]
 

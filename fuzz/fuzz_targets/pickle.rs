@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Any bytes as the pickle of a torch file with two storages.
 #![no_main]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Any bytes as a sentencepiece model.
 #![no_main]
 

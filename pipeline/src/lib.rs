@@ -9,7 +9,7 @@
 //! | 4 | `stage1`, `stage2`, `released`, `stream`, `parity` |
 //! | 3 | `schedule`, `guidance`, `noise`, `solver`, `solver_dpmpp`, `plan` |
 //! | 2 | `text`, `vae`, `dit`, `compact` |
-//! | 1 | `kernels`, `linear`, `checkpoint` |
+//! | 1 | `index32`, `kernels`, `linear`, `checkpoint` |
 //! | 0 | `runtime`, `memory`, `registry`, `error`, `progress`, `clip` |
 
 pub mod clip;
@@ -20,6 +20,7 @@ pub mod registry;
 pub mod runtime;
 
 pub mod checkpoint;
+pub mod index32;
 pub mod kernels;
 pub mod linear;
 
@@ -45,7 +46,7 @@ pub use checkpoint::GeneratorInfo;
 pub use clip::{Frame, FrameFormat, Planes, Samples, Siting, Size};
 pub use error::{Error, Result};
 pub use progress::{CancelToken, Event, Progress};
-pub use runtime::{DeviceSpec, Runtime};
+pub use runtime::{DeviceSpec, NumberType, Runtime};
 pub use stage1::{GenerateOptions, Generator, Placement};
 pub use stage2::{EnhanceOptions, Enhancer, Target};
 pub use stream::{EnhanceStream, StreamStats, plain_resize};

@@ -23,7 +23,7 @@ const PACKED_OUTPUTS: usize = 512;
 
 /// `y = x W^T + b`, plus low-rank adapters that are kept apart.
 ///
-/// Weights lie as `[outputs, inputs]`, or packed for the processor's kernels ([`packed`](Self::packed)). Activations may
+/// Weights lie as `[outputs, inputs]`, or packed for the CPU's kernels ([`packed`](Self::packed)). Activations may
 /// have any number of leading dimensions and another floating point type than the weights: plain weights are then converted
 /// for each call, Q8_0 weights meet rows that are quantised as they come, other quantised ones are multiplied block by
 /// block in f32.
@@ -41,7 +41,7 @@ enum Weight {
     Quantized(QMatMul, Arc<QTensor>),
 }
 
-/// A weight in the order of the processor's kernels.
+/// A weight in the order of the CPU's kernels.
 #[derive(Clone, Debug)]
 pub enum Products {
     /// f32 products.
@@ -105,7 +105,7 @@ pub trait Operand: Element + Number {
     /// The weight if it is of this type.
     fn of(products: &Products) -> Option<&Arc<Packed<Self>>>;
 
-    /// The values of a contiguous tensor on the processor.
+    /// The values of a contiguous tensor on the CPU.
     #[doc(hidden)]
     fn values(storage: &CpuStorage) -> Option<&[Self]>;
 }
@@ -177,7 +177,7 @@ impl Products {
     }
 }
 
-/// Packs `weight` `[outputs, inputs]` on the processor, converting some of its rows at a time.
+/// Packs `weight` `[outputs, inputs]` on the CPU, converting some of its rows at a time.
 fn pack<T: Operand>(level: CpuLevel, weight: &Tensor) -> Result<Packed<T>> {
     let (outputs, inputs) = weight.dims2()?;
     let mut packed = Packed::<T>::zeroed(level, outputs, inputs);
@@ -193,13 +193,13 @@ fn pack<T: Operand>(level: CpuLevel, weight: &Tensor) -> Result<Packed<T>> {
         let values = values.and_then(|(values, (start, end))| values.get(start..end));
         packed.set_outputs(
             first,
-            values.ok_or_else(|| Error::invalid("a weight to pack is not on the processor"))?,
+            values.ok_or_else(|| Error::invalid("a weight to pack is not on the CPU"))?,
         );
     }
     Ok(packed)
 }
 
-/// `weight` for int8 dot products, if it is Q8_0, on the processor, and there are kernels.
+/// `weight` for int8 dot products, if it is Q8_0, on the CPU, and there are kernels.
 fn pack_q8(weight: &QTensor) -> Result<Option<PackedQ8>> {
     let level = CpuLevel::selected()?;
     match *weight.shape().dims() {
@@ -224,7 +224,7 @@ impl Linear {
         }
     }
 
-    /// A layer of a quantised weight `[outputs, inputs]`. A Q8_0 weight on a processor with AVX2 is packed at once, for its
+    /// A layer of a quantised weight `[outputs, inputs]`. A Q8_0 weight on a CPU with AVX2 is packed at once, for its
     /// kernels take few rows as well as many; `weight` is then given up.
     ///
     /// # Errors
@@ -279,7 +279,7 @@ impl Linear {
         }
     }
 
-    /// The same layer with its weight in the order of the processor's kernels, where there are kernels for it: f32 from
+    /// The same layer with its weight in the order of the CPU's kernels, where there are kernels for it: f32 from
     /// AVX2 on, bf16 where there are bf16 dot products. The plain weight is given up. For layers that meet many rows.
     ///
     /// # Errors
@@ -404,17 +404,22 @@ fn matmul(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 }
 
 /// Low-rank adapters of one linear layer: pairs of A `[rank, inputs]` and B `[outputs / n, rank]`, whose products lie one
-/// below the other (three pairs for the rows of query, key and value).
+/// below the other (three pairs for the rows of query, key and value). Pairs may have ranks of their own.
 #[derive(Clone, Debug)]
 pub struct Lora {
-    pairs: Vec<(Tensor, Tensor)>,
-    scale: f64,
+    pairs: Vec<(Tensor, Tensor, f64)>,
 }
 
 impl Lora {
     /// Adapters whose products are multiplied by `scale` (alpha / rank; 1/128 in the release).
     pub fn new(pairs: Vec<(Tensor, Tensor)>, scale: f64) -> Self {
-        Self { pairs, scale }
+        let pairs = pairs.into_iter().map(|(a, b)| (a, b, scale));
+        Self::scaled(pairs.collect())
+    }
+
+    /// Adapters whose products are multiplied by numbers of their own.
+    pub fn scaled(pairs: Vec<(Tensor, Tensor, f64)>) -> Self {
+        Self { pairs }
     }
 
     /// Number of pairs.
@@ -422,7 +427,7 @@ impl Lora {
         self.pairs.len()
     }
 
-    /// `weight + scale * [B_0 A_0; B_1 A_1; ..]`, computed in f32 and returned in the type of `weight`.
+    /// `weight + [scale_0 * B_0 A_0; scale_1 * B_1 A_1; ..]`, computed in f32 and returned in the type of `weight`.
     ///
     /// # Errors
     /// A failed tensor operation.
@@ -430,9 +435,12 @@ impl Lora {
         let products = self
             .pairs
             .iter()
-            .map(|(a, b)| Ok(b.to_dtype(DType::F32)?.matmul(&a.to_dtype(DType::F32)?)?))
+            .map(|(a, b, scale)| {
+                let product = b.to_dtype(DType::F32)?.matmul(&a.to_dtype(DType::F32)?)?;
+                Ok((product * *scale)?)
+            })
             .collect::<Result<Vec<_>>>()?;
-        let change = (Tensor::cat(&products, 0)? * self.scale)?;
+        let change = Tensor::cat(&products, 0)?;
         Ok((weight.to_dtype(DType::F32)? + change)?.to_dtype(weight.dtype())?)
     }
 
@@ -441,7 +449,7 @@ impl Lora {
         let parts = self
             .pairs
             .iter()
-            .map(|(a, b)| matmul(&(matmul(x, a)? * self.scale)?, b))
+            .map(|(a, b, scale)| matmul(&(matmul(x, a)? * *scale)?, b))
             .collect::<Result<Vec<_>>>()?;
         Ok(Tensor::cat(&parts, 1)?)
     }

@@ -1,18 +1,53 @@
-//! How much memory the machine can still give.
+//! How much memory the machine and its devices can still give.
 
-/// Environment variable with a limit in MiB on what plans may count on, for machines that are shared. What is no
-/// number sets no limit.
+use candle_core::Device;
+
+/// Environment variable with a limit in MiB on what plans may count on, of the CPU's memory and of a GPU's alike, for
+/// machines that are shared. What is no number sets no limit.
 pub const LIMIT_VARIABLE: &str = "FLASHVIDEO_MEMORY";
 
 /// Bytes that can be taken without swapping, as far as is known: the least of the kernel's estimate, what is left of
 /// the control group's limit, and [`LIMIT_VARIABLE`].
 pub fn available() -> Option<u64> {
     let system = || parse_meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?);
-    let wanted = || parse_limit(&std::env::var(LIMIT_VARIABLE).ok()?);
     [system(), control_group(), wanted()]
         .into_iter()
         .flatten()
         .min()
+}
+
+/// Bytes that can still be taken on `device`, as far as is known: on the CPU [`available`], elsewhere the least of what
+/// the driver calls free and of [`LIMIT_VARIABLE`].
+///
+/// CUDA and Metal are asked when this was built for them. A driver that does not answer sets no limit: plans then take
+/// what they would take at best, unless the variable is set.
+pub fn on(device: &Device) -> Option<u64> {
+    if device.is_cpu() {
+        return available();
+    }
+    [of_driver(device), wanted()].into_iter().flatten().min()
+}
+
+fn of_driver(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            let (free, _) = device.cuda_stream().context().mem_get_info().ok()?;
+            u64::try_from(free).ok()
+        }
+        #[cfg(feature = "metal")]
+        Device::Metal(device) => {
+            let device = device.device();
+            let most = device.recommended_max_working_set_size();
+            let free = most.checked_sub(device.current_allocated_size())?;
+            u64::try_from(free).ok()
+        }
+        _ => None,
+    }
+}
+
+fn wanted() -> Option<u64> {
+    parse_limit(&std::env::var(LIMIT_VARIABLE).ok()?)
 }
 
 fn parse_limit(text: &str) -> Option<u64> {
@@ -47,6 +82,13 @@ mod tests {
         assert_eq!(parse_limit(" 512\n"), Some(512 << 20));
         assert_eq!(parse_limit("much"), None);
         assert_eq!(parse_limit(&u64::MAX.to_string()), None);
+    }
+
+    #[test]
+    fn the_memory_of_the_cpu_is_the_machines() {
+        // Other programs take and give back between two looks.
+        let (here, there) = (available(), on(&Device::Cpu));
+        assert_eq!(here.is_some(), there.is_some());
     }
 
     #[test]

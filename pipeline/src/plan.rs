@@ -8,37 +8,19 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-/// Some frames of a clip that go through a model together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// The frames, counted in the clip.
-    pub frames: Range<usize>,
-    /// Number of frames for the model, `granule * k + 1`; the last one is repeated to get there.
-    pub length: usize,
-    /// How many of its first frames the window before it has, too.
-    pub overlap: usize,
-}
-
-impl Window {
-    /// The frames that this window is the first to have.
-    pub fn fresh(&self) -> Range<usize> {
-        self.frames.start + self.overlap..self.frames.end
-    }
-}
-
-/// Cuts of a clip into windows.
+/// How the frames of a scene are cut into windows that share frames with the one before.
+///
+/// Windows begin on whole granules, so that the latent frames of an overlap are those of both windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowShape {
-    /// Most frames in a window, `granule * k + 1`.
-    pub length: usize,
-    /// Frames that consecutive windows of a scene share.
-    pub overlap: usize,
-    /// Frames of a latent frame after the first (4 for the released autoencoder; 1 if every frame stands alone).
-    pub granule: usize,
+    length: usize,
+    overlap: usize,
+    granule: usize,
 }
 
 impl WindowShape {
-    /// A shape whose windows start on whole granules, so that the latent frames of an overlap are those of both windows.
+    /// Windows of `length` frames, `overlap` of which the one before has, too; after its first frame a latent frame
+    /// stands for `granule` frames (4 for the released autoencoder; 1 if every frame stands alone).
     ///
     /// # Errors
     /// [`Error::Invalid`] when `length` is not `granule * k + 1`, or `length - overlap` is not a positive multiple of
@@ -62,46 +44,38 @@ impl WindowShape {
         })
     }
 
-    /// Windows over the frames of one scene.
-    pub fn scene(&self, frames: Range<usize>) -> Vec<Window> {
-        let mut windows = Vec::new();
-        let stride = self.length - self.overlap;
-        let mut start = frames.start;
-        while windows.is_empty() || start + self.overlap < frames.end {
-            if frames.is_empty() {
-                break;
-            }
-            let end = (start + self.length).min(frames.end);
-            windows.push(Window {
-                frames: start..end,
-                length: (end - start - 1).next_multiple_of(self.granule) + 1,
-                overlap: if start == frames.start {
-                    0
-                } else {
-                    self.overlap
-                },
-            });
-            start += stride;
-        }
-        windows
+    /// Frames in a window, the most there are.
+    pub fn length(&self) -> usize {
+        self.length
     }
 
-    /// Windows over a clip of `frames` frames whose scenes start at 0 and at each of `cuts`, in order of time. None
-    /// straddles a cut.
-    pub fn clip(&self, frames: usize, cuts: &[usize]) -> Vec<Window> {
-        let mut cuts: Vec<usize> = cuts
-            .iter()
-            .copied()
-            .filter(|cut| (1..frames).contains(cut))
-            .collect();
-        cuts.sort_unstable();
-        cuts.dedup();
-        let starts = [0].into_iter().chain(cuts.iter().copied());
-        let ends = cuts.iter().copied().chain([frames]);
-        starts
-            .zip(ends)
-            .flat_map(|(start, end)| self.scene(start..end))
-            .collect()
+    /// Frames that consecutive windows of a scene share.
+    pub fn overlap(&self) -> usize {
+        self.overlap
+    }
+
+    /// Frames that a window is the first to have; `continued` when there is one before it in its scene.
+    pub fn fresh(&self, continued: bool) -> usize {
+        match continued {
+            true => self.length - self.overlap,
+            false => self.length,
+        }
+    }
+
+    /// Latent frames from the beginning of a window to that of the next.
+    pub fn stride(&self) -> usize {
+        (self.length - self.overlap) / self.granule
+    }
+
+    /// Latent frames that consecutive windows share, beside the first one of the later window: that one stands for a
+    /// single frame there and for a granule before.
+    pub fn shared(&self) -> usize {
+        self.overlap.saturating_sub(1) / self.granule
+    }
+
+    /// Frames after the first of a window that must be there before that is finished.
+    pub fn look_ahead(&self) -> usize {
+        self.length - 1
     }
 }
 
@@ -295,9 +269,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn windows_cover_each_frame_and_each_is_fresh_once(
-            frames in 0usize..=200,
-            cuts in proptest::collection::vec(0usize..220, 0..8),
+        fn windows_of_a_scene_cover_each_frame_and_each_is_fresh_once(
+            frames in 1usize..=200,
             k in 0usize..20,
             granule in 1usize..=8,
             strides in 1usize..20,
@@ -306,21 +279,22 @@ mod tests {
             let stride = (strides * granule).min(length);
             prop_assume!(stride % granule == 0);
             let shape = WindowShape::new(length, length - stride, granule).unwrap();
-            let windows = shape.clip(frames, &cuts);
-            let fresh: Vec<usize> = windows.iter().flat_map(Window::fresh).collect();
-            prop_assert_eq!(fresh, (0..frames).collect::<Vec<_>>());
-            for window in &windows {
-                prop_assert!(!window.frames.is_empty() && window.frames.len() <= window.length);
-                prop_assert!(window.length <= length && (window.length - 1) % granule == 0);
-                prop_assert!(cuts.iter().all(|cut| *cut <= window.frames.start || *cut >= window.frames.end));
-            }
-            for pair in windows.windows(2) {
-                let shared = pair[0].frames.end.saturating_sub(pair[1].frames.start);
-                prop_assert_eq!(shared, pair[1].overlap);
-                if shared > 0 {
-                    prop_assert_eq!((pair[1].frames.start - pair[0].frames.start) % granule, 0);
+            // As a stream does: the fresh frames of a window, behind what it shares with the one before.
+            let (mut fresh, mut latent) = (0, 0);
+            while fresh < frames {
+                let continued = fresh > 0;
+                let start = fresh - if continued { shape.overlap() } else { 0 };
+                prop_assert_eq!(start, latent * granule);
+                let end = (fresh + shape.fresh(continued)).min(frames);
+                prop_assert!(end > fresh && end - start <= shape.length());
+                // What lies between the first frame and the fresh ones are the shared latent frames.
+                if continued && shape.overlap() > 0 {
+                    prop_assert_eq!(1 + shape.shared() * granule, shape.overlap());
                 }
+                latent += shape.stride();
+                fresh = end;
             }
+            prop_assert_eq!(fresh, frames);
         }
 
         #[test]
@@ -365,13 +339,11 @@ mod tests {
 
     #[test]
     fn windows_of_the_release() {
-        // 49 frames fit one window; 50 need a second one that starts on a granule.
+        // The second window starts on a granule: 32 frames are 8 latent frames.
         let shape = WindowShape::new(49, 17, 4).unwrap();
-        assert_eq!(shape.clip(49, &[]).len(), 1);
-        let windows = shape.clip(50, &[]);
-        assert_eq!(windows[1].frames, 32..50);
-        assert_eq!(windows[1].length, 21);
-        assert_eq!(windows[1].fresh(), 49..50);
+        assert_eq!((shape.fresh(false), shape.fresh(true)), (49, 32));
+        assert_eq!((shape.stride(), shape.shared()), (8, 4));
+        assert_eq!(shape.look_ahead(), 48);
         assert!(WindowShape::new(48, 16, 4).is_err());
         assert!(WindowShape::new(49, 16, 4).is_err());
         assert!(WindowShape::new(49, 49, 4).is_err());

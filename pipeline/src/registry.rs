@@ -97,11 +97,12 @@ pub fn shared<T: Send + Sync + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::NumberType;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn one_copy_while_in_use() {
-        let runtime = Runtime::new(DeviceSpec::Cpu, DType::F32, 1).unwrap();
+        let runtime = Runtime::new(DeviceSpec::Cpu, NumberType::F32, Some(1)).unwrap();
         let loads = AtomicUsize::new(0);
         let load = || {
             loads.fetch_add(1, Ordering::SeqCst);
@@ -111,7 +112,7 @@ mod tests {
         let first = shared(name.clone(), &runtime, load).unwrap();
         let second = shared(name.clone(), &runtime, load).unwrap();
         assert!(Arc::ptr_eq(&first, &second) && loads.load(Ordering::SeqCst) == 1);
-        let other = Runtime::new(DeviceSpec::Cpu, DType::BF16, 1).unwrap();
+        let other = Runtime::new(DeviceSpec::Cpu, NumberType::Bf16, Some(1)).unwrap();
         let third = shared(name.clone(), &other, load).unwrap();
         assert!(!Arc::ptr_eq(&first, &third));
         drop((first, second, third));
@@ -121,8 +122,8 @@ mod tests {
 
     #[test]
     fn a_number_type_by_name_and_by_default_is_one() {
-        let default = Runtime::open(DeviceSpec::Cpu, 1).unwrap();
-        let named = Runtime::with_number_type(DeviceSpec::Cpu, "f32", 1).unwrap();
+        let default = Runtime::new(DeviceSpec::Cpu, NumberType::Auto, Some(1)).unwrap();
+        let named = Runtime::new(DeviceSpec::Cpu, NumberType::F32, Some(1)).unwrap();
         let name = Source::Builtin("by name and by default");
         let first = shared(name.clone(), &default, || Ok(1u8)).unwrap();
         assert!(Arc::ptr_eq(
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn ten_at_once_load_once() {
-        let runtime = Runtime::new(DeviceSpec::Cpu, DType::F32, 1).unwrap();
+        let runtime = Runtime::new(DeviceSpec::Cpu, NumberType::F32, Some(1)).unwrap();
         let loads = AtomicUsize::new(0);
         let copies: Vec<Arc<usize>> = std::thread::scope(|scope| {
             let handles: Vec<_> = (0..10)
@@ -158,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_failed_load_can_be_repeated() {
-        let runtime = Runtime::new(DeviceSpec::Cpu, DType::F32, 1).unwrap();
+        let runtime = Runtime::new(DeviceSpec::Cpu, NumberType::F32, Some(1)).unwrap();
         let name = Source::Builtin("fails first");
         assert!(shared::<u8>(name.clone(), &runtime, || Err(crate::Error::invalid("no"))).is_err());
         assert_eq!(*shared(name, &runtime, || Ok(7u8)).unwrap(), 7);

@@ -75,11 +75,61 @@ impl DeviceSpec {
     }
 }
 
+/// In which numbers a model computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NumberType {
+    /// What suits model and device: bf16 on GPUs, f32 on the processor. There the compact models, whose results change by
+    /// less than 0.001 dB, use bf16 where it is faster, and one of them int8 (see [`Enhancer::load`](crate::Enhancer::load)).
+    #[default]
+    Auto,
+    /// 32-bit floating point.
+    F32,
+    /// 16 bits with the range of f32; compact models use f32 on processors without instructions for it.
+    Bf16,
+    /// IEEE half precision; compact models use f32 on the processor.
+    F16,
+    /// 8-bit integers in what the calibration of a compact model covers, on the processor; everything else is in the
+    /// fastest floating point type.
+    Int8,
+}
+
+impl NumberType {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Auto, Self::F32, Self::Bf16, Self::F16, Self::Int8];
+}
+
+impl FromStr for NumberType {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|number| number.to_string() == text)
+            .ok_or_else(|| {
+                Error::invalid(format!(
+                    "number type \"{text}\"; use auto, f32, bf16, f16 or int8"
+                ))
+            })
+    }
+}
+
+impl fmt::Display for NumberType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        })
+    }
+}
+
 /// Device, number type and thread pool of one model. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub struct Runtime {
     spec: DeviceSpec,
     device: Device,
+    number: NumberType,
     dtype: DType,
     compact: DType,
     int8: bool,
@@ -87,71 +137,45 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Opens `device` and starts `threads` workers (0: one for each core).
+    /// Opens `device` for numbers of the type `number` and starts `threads` workers, `None` for one on each core.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device cannot be opened, [`Error::Invalid`] when threads cannot start.
-    pub fn new(device: DeviceSpec, dtype: DType, threads: usize) -> Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("flashvideo-{index}"))
-            .build()
-            .map_err(|e| Error::invalid(format!("cannot start {threads} threads: {e}")))?;
-        Ok(Self {
-            spec: device,
-            device: device.open()?,
-            dtype,
-            compact: dtype,
-            int8: false,
-            pool: Arc::new(pool),
-        })
-    }
-
-    /// As [`Runtime::new`], in the number type that suits the device: bf16 on GPUs, f32 on the processor. There the
-    /// compact models, whose results change by less than 0.001 dB, use bf16 where it is faster.
-    ///
-    /// # Errors
-    /// As [`Runtime::new`].
-    pub fn open(device: DeviceSpec, threads: usize) -> Result<Self> {
-        match device {
-            DeviceSpec::Cpu => Ok(Self {
-                compact: best_dtype(),
-                ..Self::new(device, DType::F32, threads)?
-            }),
-            DeviceSpec::Cuda(_) | DeviceSpec::Metal => Self::new(device, DType::BF16, threads),
-        }
-    }
-
-    /// As [`Runtime::new`], in the number type `f32`, `bf16`, `f16` or `int8`.
-    ///
-    /// `int8` is for compact models on the processor: what their calibration covers is in int8, everything else in the
-    /// fastest number type (see [`int8`](Self::int8)).
-    ///
-    /// # Errors
-    /// As [`Runtime::new`], and [`Error::Invalid`] for other names and for `int8` on another device.
-    pub fn with_number_type(device: DeviceSpec, name: &str, threads: usize) -> Result<Self> {
-        let dtype = match name {
-            "int8" if device == DeviceSpec::Cpu => {
-                return Ok(Self {
-                    int8: true,
-                    ..Self::new(device, best_dtype(), threads)?
-                });
-            }
-            "int8" => {
+    /// [`Error::Device`] when the device cannot be opened, [`Error::Invalid`] when threads cannot start or the device
+    /// does not compute in `number`.
+    pub fn new(device: DeviceSpec, number: NumberType, threads: Option<usize>) -> Result<Self> {
+        let on_cpu = device == DeviceSpec::Cpu;
+        let (dtype, compact) = match number {
+            NumberType::Auto if on_cpu => (DType::F32, best_dtype()),
+            NumberType::Auto | NumberType::Bf16 => (DType::BF16, DType::BF16),
+            NumberType::F32 => (DType::F32, DType::F32),
+            NumberType::F16 => (DType::F16, DType::F16),
+            NumberType::Int8 if on_cpu => (best_dtype(), best_dtype()),
+            NumberType::Int8 => {
                 return Err(Error::invalid(format!(
-                    "number type \"int8\" on {device}; it has kernels for the cpu only"
-                )));
-            }
-            "f32" => DType::F32,
-            "bf16" => DType::BF16,
-            "f16" => DType::F16,
-            other => {
-                return Err(Error::invalid(format!(
-                    "number type \"{other}\"; use f32, bf16, f16 or int8"
+                    "number type int8 on {device}; it has kernels for the cpu only: use device=cpu, or bf16 or f16"
                 )));
             }
         };
-        Self::new(device, dtype, threads)
+        if threads == Some(0) {
+            return Err(Error::invalid(
+                "0 threads; use 1 or more, or leave the number out for one on each core",
+            ));
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            // 0 stands for one on each core.
+            .num_threads(threads.unwrap_or(0))
+            .thread_name(|index| format!("flashvideo-{index}"))
+            .build()
+            .map_err(|e| Error::invalid(format!("cannot start the threads of a model: {e}")))?;
+        Ok(Self {
+            spec: device,
+            device: device.open()?,
+            number,
+            dtype,
+            compact,
+            int8: number == NumberType::Int8,
+            pool: Arc::new(pool),
+        })
     }
 
     /// The processor in f32 with one thread for each core.
@@ -159,7 +183,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::new`].
     pub fn cpu() -> Result<Self> {
-        Self::new(DeviceSpec::Cpu, DType::F32, 0)
+        Self::new(DeviceSpec::Cpu, NumberType::F32, None)
     }
 
     /// The device by name.
@@ -172,6 +196,11 @@ impl Runtime {
         &self.device
     }
 
+    /// The number type as it was asked for.
+    pub fn number_type(&self) -> NumberType {
+        self.number
+    }
+
     /// Number type of weights and activations.
     pub fn dtype(&self) -> DType {
         self.dtype
@@ -182,6 +211,15 @@ impl Runtime {
     pub fn for_compact(&self) -> Self {
         Self {
             dtype: self.compact,
+            ..self.clone()
+        }
+    }
+
+    /// The same runtime for a compact model that computes in int8 where it is calibrated for it.
+    #[must_use]
+    pub(crate) fn with_int8(&self) -> Self {
+        Self {
+            int8: true,
             ..self.clone()
         }
     }
@@ -206,6 +244,7 @@ impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime")
             .field("device", &self.spec.to_string())
+            .field("number", &self.number)
             .field("dtype", &self.dtype)
             .field("int8", &self.int8)
             .field("threads", &self.threads())
@@ -228,30 +267,50 @@ mod tests {
     }
 
     #[test]
+    fn number_types_round_trip() {
+        for number in NumberType::ALL {
+            assert_eq!(number.to_string().parse::<NumberType>().unwrap(), number);
+        }
+        let error = "int4".parse::<NumberType>().unwrap_err().to_string();
+        assert!(error.contains("int4") && error.contains("bf16"), "{error}");
+    }
+
+    fn on_cpu(number: NumberType) -> Runtime {
+        Runtime::new(DeviceSpec::Cpu, number, Some(1)).unwrap()
+    }
+
+    #[test]
     fn compact_models_use_the_fastest_number_type_unless_another_is_named() {
-        let open = Runtime::open(DeviceSpec::Cpu, 1).unwrap();
+        let auto = on_cpu(NumberType::Auto);
         assert_eq!(
-            (open.dtype(), open.for_compact().dtype()),
+            (auto.dtype(), auto.for_compact().dtype()),
             (DType::F32, best_dtype())
         );
-        let named = Runtime::with_number_type(DeviceSpec::Cpu, "f32", 1).unwrap();
+        let named = on_cpu(NumberType::F32);
         assert_eq!(named.for_compact().dtype(), DType::F32);
+        assert_eq!(named.number_type(), NumberType::F32);
     }
 
     #[test]
     fn int8_is_for_the_processor() {
-        let runtime = Runtime::with_number_type(DeviceSpec::Cpu, "int8", 1).unwrap();
+        let runtime = on_cpu(NumberType::Int8);
         assert!(runtime.int8() && runtime.dtype() == best_dtype());
-        for (device, name) in [(DeviceSpec::Metal, "int8"), (DeviceSpec::Cpu, "int4")] {
-            let error = Runtime::with_number_type(device, name, 1).unwrap_err();
-            assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
-        }
+        let error = Runtime::new(DeviceSpec::Metal, NumberType::Int8, Some(1)).unwrap_err();
+        assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn no_threads_at_all_are_refused() {
+        let error = Runtime::new(DeviceSpec::Cpu, NumberType::F32, Some(0)).unwrap_err();
+        assert!(error.to_string().contains("1 or more"), "{error}");
+        let all = Runtime::new(DeviceSpec::Cpu, NumberType::F32, None).unwrap();
+        assert!(all.threads() > 0);
     }
 
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn absent_device_names_a_way_out() {
-        let error = Runtime::new(DeviceSpec::Cuda(0), DType::F32, 1).unwrap_err();
+        let error = Runtime::new(DeviceSpec::Cuda(0), NumberType::F32, Some(1)).unwrap_err();
         assert!(error.to_string().contains("device=cpu"), "{error}");
     }
 }

@@ -5,30 +5,8 @@
 
 use candle_core::Tensor;
 
-use crate::clip::{Frame, Size};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-
-/// Between frames and the space that a flow runs in.
-pub trait LatentCodec: Send + Sync {
-    /// The reference latent of `frames` enlarged to `target`.
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`], or a failed tensor operation.
-    fn encode(&self, frames: &[Frame], target: Size, progress: &Progress) -> Result<Tensor>;
-
-    /// Frames of size `target` from a latent; what the latent does not carry (chroma, alpha) comes from `like`.
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`], or a failed tensor operation.
-    fn decode(
-        &self,
-        latent: &Tensor,
-        like: &[Frame],
-        target: Size,
-        progress: &Progress,
-    ) -> Result<Vec<Frame>>;
-}
 
 /// One point of the time grid.
 #[derive(Clone, Copy, Debug, PartialEq)]

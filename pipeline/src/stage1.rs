@@ -18,8 +18,8 @@ use crate::noise::{NoiseSource, Use};
 use crate::progress::Progress;
 use crate::registry::Source;
 pub use crate::released::parts::Placement;
-use crate::released::parts::{Lora, Parts, Stage};
-use crate::runtime::DeviceSpec;
+use crate::released::parts::{Lora, PartWeights, Parts, Stage, Turns};
+use crate::runtime::Runtime;
 use crate::solver_dpmpp::{self, SdeSchedule, SdeStep};
 use crate::text::TOKENS;
 use crate::vae::{Vae, VaeConfig, to_bytes_range};
@@ -95,7 +95,7 @@ impl Generator {
     ///
     /// # Errors
     /// [`Error::ModelNotFound`] when there is no such model, [`Error::Checkpoint`] when a file is damaged or a part is
-    /// absent, [`Error::Io`].
+    /// absent, [`Error::Invalid`] when it is to compute in int8, [`Error::Io`].
     pub fn find(model: &str, lora: Option<(&str, f64)>, placement: &Placement) -> Result<Self> {
         let lora = lora
             .map(|(name, scale)| Lora::find(name, scale))
@@ -105,7 +105,8 @@ impl Generator {
             let file = GeneratorFile::from_static(builtin.name, builtin.bytes)?;
             Self::of_file(file, &Source::Builtin(builtin.name), placement)?
         } else if path.is_dir() {
-            Self::open(path, placement, is_tight(path, placement))?
+            let tight = !has_room(path, placement, |runtime| memory::on(runtime.device()))?;
+            Self::open(path, placement, tight)?
         } else if path.is_file() {
             Self::of_file(GeneratorFile::open(path)?, &Source::path(path)?, placement)?
         } else {
@@ -124,13 +125,15 @@ impl Generator {
     /// With `frugal` each part is dropped as soon as the next one is needed, so that only one is in memory at a time.
     ///
     /// # Errors
-    /// [`Error::ModelNotFound`], or [`Error::Checkpoint`] when a part is absent.
+    /// [`Error::ModelNotFound`], [`Error::Checkpoint`] when a part is absent, or [`Error::Invalid`] when it is to compute
+    /// in int8.
     pub fn open(path: impl AsRef<Path>, placement: &Placement, frugal: bool) -> Result<Self> {
         let path = path.as_ref();
         let defaults = GenerateOptions::default();
         let Size { width, height } = defaults.size;
+        let turns = if frugal { Turns::All } else { Turns::None };
         Ok(Self {
-            parts: Parts::open(path, Stage::One, placement, frugal)?,
+            parts: Parts::open(path, Stage::One, placement, turns)?,
             info: GeneratorInfo {
                 name: path.display().to_string(),
                 width,
@@ -310,7 +313,9 @@ impl Generator {
         self.parts.vae.runtime().install(|| {
             let vae = self.parts.vae(progress)?;
             let latent = for_decoding(&latent, self.info.latent_scale)?;
-            vae.decode_each(&latent, progress, &mut each)
+            let size = (grid.height / space, grid.width / space);
+            let frugal = vae.is_tight(size, memory::on(vae.device()));
+            vae.decode_each(&latent, frugal, progress, &mut each)
         })?;
         self.parts.finished(&self.parts.vae);
         Ok(())
@@ -384,21 +389,20 @@ fn hint() -> String {
     )
 }
 
-/// Whether the parts in the folder at `path` should take turns: on GPUs, and where there is no room for all of them with
-/// weights of 16 bits as float32.
-fn is_tight(path: &Path, placement: &Placement) -> bool {
-    let on_processor = [&placement.text, &placement.dit, &placement.vae]
-        .iter()
-        .all(|runtime| runtime.spec() == DeviceSpec::Cpu);
-    let Ok(folder) = ModelFolder::open(path) else {
-        return true;
-    };
-    let bytes: u64 = [&folder.text_encoder, &folder.stage1, &folder.vae]
-        .into_iter()
-        .flatten()
-        .filter_map(|file| Some(file.metadata().ok()?.len()))
-        .sum();
-    !on_processor || memory::available().is_none_or(|there| there / 2 < bytes)
+/// Whether the parts in the folder at `path` can be in memory all at once, where `limit` says what may be taken.
+fn has_room(
+    path: &Path,
+    placement: &Placement,
+    limit: impl Fn(&Runtime) -> Option<u64>,
+) -> Result<bool> {
+    let weights = PartWeights::of(&ModelFolder::open(path)?, Stage::One, placement)?;
+    let runtimes = [&placement.text, &placement.dit, &placement.vae];
+    Ok(PartWeights::fit(&weights, |device| {
+        let runtime = runtimes
+            .into_iter()
+            .find(|runtime| runtime.spec() == device);
+        runtime.and_then(&limit)
+    }))
 }
 
 /// The latent `[1, frames, channels, height, width]` for a prompt's features `[1, length, width]`, from the gaussian

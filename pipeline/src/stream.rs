@@ -58,6 +58,9 @@ trait Session: Send + std::fmt::Debug {
 
     /// Planned memory in bytes.
     fn memory(&self) -> u64;
+
+    /// Frames after a frame that must be seen before it can be finished, at most.
+    fn look_ahead(&self) -> usize;
 }
 
 /// Enhances frames one after another. Each frame carries a token `T` (timestamps, metadata) that comes back with it.
@@ -134,6 +137,12 @@ impl<T: Send> EnhanceStream<T> {
     /// Size of the frames that come out.
     pub fn output_size(&self) -> Size {
         self.output
+    }
+
+    /// Frames after a frame that must be pushed before it can be finished, at most. What [`Enhancer::look_ahead`] says
+    /// is this or more: windows may be shorter for want of memory, and a plain resize waits for nothing.
+    pub fn look_ahead(&self) -> usize {
+        self.session.look_ahead()
     }
 
     /// Settings for the windows that start after this call; the target stays as it was.

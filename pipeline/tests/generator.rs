@@ -15,8 +15,8 @@ use flashvideo::stage1::{Placement, sample};
 use flashvideo::text::{T5Encoder, Tokenizer};
 use flashvideo::vae::{Vae, to_bytes_range};
 use flashvideo::{
-    CancelToken, DeviceSpec, Error, Event, Frame, GenerateOptions, Generator, Progress, Runtime,
-    Samples, Size,
+    CancelToken, DeviceSpec, Error, Event, Frame, GenerateOptions, Generator, NumberType, Progress,
+    Runtime, Samples, Size,
 };
 
 fn data(name: &str) -> PathBuf {
@@ -145,7 +145,7 @@ fn adapters_agree_with_the_trainer() {
 #[cfg(feature = "builtin")]
 #[test]
 fn the_built_in_watercolour_paints_on_paper() {
-    let runtime = Runtime::new(DeviceSpec::Cpu, DType::F32, 1).unwrap();
+    let runtime = Runtime::new(DeviceSpec::Cpu, NumberType::F32, Some(1)).unwrap();
     let luma = |lora| {
         let generator =
             Generator::find("builtin", lora, &Placement::from(runtime.clone())).unwrap();
@@ -217,11 +217,21 @@ fn adapters_for_another_model_are_refused() {
 }
 
 fn nano(threads: usize, lora: Option<f64>) -> Generator {
-    let runtime = Runtime::new(DeviceSpec::Cpu, DType::F32, threads).unwrap();
+    let runtime = Runtime::new(DeviceSpec::Cpu, NumberType::F32, Some(threads)).unwrap();
     let path = data("nano.safetensors");
     let adapters = data("nano-lora.safetensors");
     let lora = lora.map(|scale| (adapters.to_str().unwrap(), scale));
     Generator::find(path.to_str().unwrap(), lora, &Placement::from(runtime)).unwrap()
+}
+
+#[test]
+fn a_generator_has_no_int8() {
+    let runtime = Runtime::new(DeviceSpec::Cpu, NumberType::Int8, Some(1)).unwrap();
+    let path = data("nano.safetensors");
+    let found = Generator::find(path.to_str().unwrap(), None, &Placement::from(runtime));
+    let error = found.unwrap_err();
+    assert!(matches!(error, Error::Invalid(_)), "{error:?}");
+    assert!(error.to_string().contains("f32, bf16 or f16"), "{error}");
 }
 
 fn clip(generator: &Generator, options: &GenerateOptions) -> Vec<Frame> {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use flashvideo::released::stage2::{ReleasedEnhancer, ReleasedOptions};
 use flashvideo::stage1::{GenerateOptions, Generator, Placement};
+use flashvideo::vae::Tiling;
 use flashvideo::{
-    CancelToken, EnhanceOptions, EnhanceStream, Enhancer, Frame, FrameFormat, Progress, Runtime,
-    Samples, Size, Target,
+    CancelToken, DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Frame, FrameFormat,
+    NumberType, Progress, Runtime, Samples, Size, Target,
 };
 
 /// A model folder like the release's: the golden set without its golden values.
@@ -56,13 +57,9 @@ fn a_prompt_and_a_seed_name_a_clip() {
     assert!(first.iter().all(|v| (0.0..=255.0).contains(v)));
     assert_ne!(first, clip(&generator, 2));
     generator.unload();
-    let one_thread = Runtime::new(flashvideo::DeviceSpec::Cpu, generator_dtype(), 1).unwrap();
+    let one_thread = Runtime::new(DeviceSpec::Cpu, NumberType::F32, Some(1)).unwrap();
     let frugal = Generator::open(folder.path(), &Placement::from(one_thread), true).unwrap();
     assert_eq!(first, clip(&frugal, 1), "the number of threads shows");
-}
-
-fn generator_dtype() -> candle_core::DType {
-    Runtime::cpu().unwrap().dtype()
 }
 
 #[test]
@@ -99,7 +96,8 @@ fn any_size_and_length_come_back_as_asked_for() {
             ..Default::default()
         },
         tile: flashvideo::released::tiles::TRAINED_SIDE,
-        decode_tiles: 2,
+        encode: Tiling::default(),
+        decode: Tiling::columns(2),
         keep_colours: false,
     };
     let enhanced = enhancer
@@ -125,7 +123,7 @@ fn any_size_and_length_come_back_as_asked_for() {
             "frame {index}: {kept} with its colours kept, {plain} without, the input {want}"
         );
     }
-    options.decode_tiles = 0;
+    options.decode = Tiling::columns(0);
     assert!(
         enhancer
             .enhance(&clip, &options, &Progress::none())
@@ -173,7 +171,7 @@ fn frame(index: usize, bright: bool) -> Frame {
 fn stream(enhancer: &Arc<Enhancer>) -> EnhanceStream<usize> {
     let options = EnhanceOptions {
         target: Target::Scale(2.0),
-        steps: 1,
+        steps: Some(1),
         ..EnhanceOptions::default()
     };
     let size = Size::new(20, 16);

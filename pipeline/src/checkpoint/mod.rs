@@ -244,6 +244,19 @@ impl Checkpoint {
         self.entries.get(name).map(|entry| entry.stored)
     }
 
+    /// Bytes of all tensors as a model takes them: quantised ones as they are stored, all others in `dtype`.
+    pub fn bytes_in(&self, dtype: DType) -> u64 {
+        let bytes = |entry: &Entry| {
+            let values: usize = entry.shape.iter().product();
+            let (block, size) = match entry.stored {
+                Stored::Quantized(_) => entry.stored.block(),
+                _ => (1, dtype.size_in_bytes()),
+            };
+            (values.div_ceil(block) * size) as u64
+        };
+        self.entries.values().map(bytes).sum()
+    }
+
     /// Reads the tensor `name`, converted to `dtype`, onto `device`.
     ///
     /// # Errors

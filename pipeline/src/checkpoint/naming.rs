@@ -19,6 +19,45 @@ const DIT_UNUSED: [&str; 3] = [
     "transformer.position_embeddings.weight",
 ];
 
+/// The release's and diffusers' names of what stands once in a transformer.
+pub(super) const OUTER: [(&str, &str); 8] = [
+    ("mixins.patch_embed.proj", "patch_embed.proj"),
+    ("mixins.patch_embed.text_proj", "patch_embed.text_proj"),
+    ("time_embed.0", "time_embedding.linear_1"),
+    ("time_embed.2", "time_embedding.linear_2"),
+    ("transformer.final_layernorm", "norm_final"),
+    ("mixins.final_layer.norm_final", "norm_out.norm"),
+    ("mixins.final_layer.adaLN_modulation.1", "norm_out.linear"),
+    ("mixins.final_layer.linear", "proj_out"),
+];
+/// The same for what stands in every block, below `transformer.layers.N` and `transformer_blocks.N`.
+pub(super) const BLOCK: [(&str, &str); 5] = [
+    ("input_layernorm", "norm1.norm"),
+    ("post_attention_layernorm", "norm2.norm"),
+    ("attention.dense", "attn1.to_out.0"),
+    ("mlp.dense_h_to_4h", "ff.net.0.proj"),
+    ("mlp.dense_4h_to_h", "ff.net.2"),
+];
+/// The release's layer that diffusers have in three, and these.
+pub(super) const QKV: (&str, [&str; 3]) = (
+    "attention.query_key_value",
+    ["attn1.to_q", "attn1.to_k", "attn1.to_v"],
+);
+/// The layers whose rows, in sixths, are those of the release's modulation of a block: shift, scale and gate of image and
+/// text for attention, then the same for the MLP, are in the release in the order attention image, MLP image, attention
+/// text, MLP text.
+pub(super) const MODULATION: [(&str, Range<usize>); 4] = [
+    ("norm1.linear", 0..3),
+    ("norm2.linear", 0..3),
+    ("norm1.linear", 3..6),
+    ("norm2.linear", 3..6),
+];
+
+/// The release's name of the modulation of block `layer`.
+pub(super) fn modulation(layer: &str) -> String {
+    format!("mixins.adaln_layer.adaLN_modulations.{layer}.1")
+}
+
 impl Checkpoint {
     /// The tensors of a diffusion transformer under the release's names without `model.diffusion_model.`, whether the
     /// file is from the release, converted, or from a diffusers-style CogVideoX folder.
@@ -94,52 +133,24 @@ impl Checkpoint {
             to: BTreeMap::new(),
             problems: Vec::new(),
         };
-        for (ours, theirs) in [
-            ("mixins.patch_embed.proj", "patch_embed.proj"),
-            ("mixins.patch_embed.text_proj", "patch_embed.text_proj"),
-            ("time_embed.0", "time_embedding.linear_1"),
-            ("time_embed.2", "time_embedding.linear_2"),
-            ("transformer.final_layernorm", "norm_final"),
-            ("mixins.final_layer.norm_final", "norm_out.norm"),
-            ("mixins.final_layer.adaLN_modulation.1", "norm_out.linear"),
-            ("mixins.final_layer.linear", "proj_out"),
-        ] {
+        for (ours, theirs) in OUTER {
             map.rename(ours, theirs);
         }
         let mut layer = 0;
         while map.has(&format!("transformer_blocks.{layer}.attn1.to_q.weight")) {
             let theirs = |name: &str| format!("transformer_blocks.{layer}.{name}");
             let ours = |name: &str| format!("transformer.layers.{layer}.{name}");
-            for (to, from) in [
-                ("input_layernorm", "norm1.norm"),
-                ("post_attention_layernorm", "norm2.norm"),
-                ("attention.dense", "attn1.to_out.0"),
-                ("mlp.dense_h_to_4h", "ff.net.0.proj"),
-                ("mlp.dense_4h_to_h", "ff.net.2"),
-            ] {
+            for (to, from) in BLOCK {
                 map.rename(&ours(to), &theirs(from));
             }
             for (to, from) in [("query", "attn1.norm_q"), ("key", "attn1.norm_k")] {
                 let to = format!("mixins.adaln_layer.{to}_layernorm_list.{layer}");
                 map.rename(&to, &theirs(from));
             }
-            let heads = ["attn1.to_q", "attn1.to_k", "attn1.to_v"].map(|name| (theirs(name), 0..1));
-            map.stack(&ours("attention.query_key_value"), &heads, 1);
-            // Shift, scale and gate of image and text for attention, then the same for the MLP, are ours in the order
-            // attention image, MLP image, attention text, MLP text.
-            let (first, second) = (theirs("norm1.linear"), theirs("norm2.linear"));
-            let parts = [
-                (&first, 0..3),
-                (&second, 0..3),
-                (&first, 3..6),
-                (&second, 3..6),
-            ];
-            let parts = parts.map(|(name, chunks)| (name.clone(), chunks));
-            map.stack(
-                &format!("mixins.adaln_layer.adaLN_modulations.{layer}.1"),
-                &parts,
-                6,
-            );
+            let heads = QKV.1.map(|name| (theirs(name), 0..1));
+            map.stack(&ours(QKV.0), &heads, 1);
+            let parts = MODULATION.map(|(name, sixths)| (theirs(name), sixths));
+            map.stack(&modulation(&layer.to_string()), &parts, 6);
             layer += 1;
         }
         map.from

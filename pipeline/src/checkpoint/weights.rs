@@ -8,6 +8,7 @@ use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::LayerNorm;
 
+use super::adapter::Product;
 use super::{Adapter, Checkpoint, Stored};
 use crate::error::{Error, Result};
 use crate::linear::{Linear, Lora};
@@ -53,8 +54,9 @@ struct Log {
     used: BTreeSet<String>,
     /// Name to expected and found.
     problems: BTreeMap<String, (String, String)>,
-    /// The tensors of adapters that a layer has taken.
-    adapted: BTreeSet<String>,
+    /// Layers that have taken what an adapter, by its number, has for them; for others why not.
+    adapted: BTreeSet<(usize, String)>,
+    misfits: BTreeMap<(usize, String), String>,
 }
 
 impl Weights {
@@ -253,8 +255,8 @@ impl Weights {
         let shared = &*self.shared;
         let bias = bias.then(|| base.get(outputs, "bias")).transpose()?;
         let mut loras: Vec<Lora> = self.lora(inputs, outputs)?.into_iter().collect();
-        for adapter in &shared.adapters {
-            loras.extend(self.adapted(adapter, inputs, outputs)?);
+        for number in 0..shared.adapters.len() {
+            loras.extend(self.adapted(number, inputs, outputs)?);
         }
         if let Some(blocks) = base.blocks((outputs, inputs), "weight")? {
             return Ok(Linear::quantized(blocks, bias)?.with_loras(loras));
@@ -270,44 +272,68 @@ impl Weights {
         Ok(Linear::new(weight.to_dtype(shared.dtype)?, bias))
     }
 
-    /// What `adapter` has for the layer here. A pair of another shape stays unused, which [`finish`](Self::finish)
-    /// reports.
-    fn adapted(&self, adapter: &Adapter, inputs: usize, outputs: usize) -> Result<Option<Lora>> {
+    /// What adapter `number` has for the layer here. Products of another shape stay unused, which
+    /// [`finish`](Self::finish) reports.
+    fn adapted(&self, number: usize, inputs: usize, outputs: usize) -> Result<Option<Lora>> {
         let shared = &*self.shared;
-        let checkpoint = adapter.checkpoint();
-        let names = |j: usize| {
-            (
-                self.full(format!("matrix_A.{j}")),
-                self.full(format!("matrix_B.{j}")),
-            )
+        let Some(adapter) = shared.adapters.get(number) else {
+            return Ok(None);
         };
-        let count = (0..)
-            .take_while(|&j| checkpoint.contains(&names(j).0))
-            .count();
-        let rank = match checkpoint.shape(&names(0).0) {
-            Some(&[rank, _]) if count > 0 => rank,
-            _ => return Ok(None),
+        let (checkpoint, layer) = (adapter.checkpoint(), self.prefix.as_str());
+        let Some(products) = adapter.layer(layer) else {
+            return Ok(None);
         };
-        let dtype = match shared.lora {
-            LoraMode::Merge => DType::F32,
-            _ => shared.dtype,
+        let log = || shared.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = products.len();
+        let rows = outputs / count.max(1);
+        let fits = |product: &Product| {
+            let a = checkpoint
+                .shape(&product.a)
+                .is_some_and(|shape| shape.get(1) == Some(&inputs));
+            let whole = rows * product.rows.1;
+            let b = checkpoint
+                .shape(&product.b)
+                .is_some_and(|shape| shape.first() == Some(&whole));
+            a && b && rows * count == outputs
+        };
+        if !products.iter().flatten().all(fits) {
+            let reason = match count {
+                1 => format!("{layer} has {inputs} inputs and {outputs} outputs"),
+                _ => format!(
+                    "{layer} has {inputs} inputs and {outputs} outputs, of which each of {count} is for a part"
+                ),
+            };
+            log().misfits.insert((number, layer.to_owned()), reason);
+            return Ok(None);
+        }
+        let (device, dtype) = match shared.lora {
+            LoraMode::Merge => (&shared.device, DType::F32),
+            _ => (&shared.device, shared.dtype),
         };
         let mut pairs = Vec::with_capacity(count);
-        for (a, b) in (0..count).map(names) {
+        for product in products {
             shared.progress.check()?;
-            if checkpoint.shape(&a) != Some(&[rank, inputs])
-                || checkpoint.shape(&b) != Some(&[outputs / count, rank])
-            {
-                return Ok(None);
-            }
-            pairs.push((
-                checkpoint.tensor(&a, &shared.device, dtype)?,
-                checkpoint.tensor(&b, &shared.device, dtype)?,
-            ));
-            let mut log = shared.log.lock().unwrap_or_else(PoisonError::into_inner);
-            log.adapted.extend([a, b]);
+            pairs.push(match product {
+                Some(Product {
+                    a,
+                    b,
+                    rows: (index, _),
+                    scale,
+                }) => {
+                    let b = checkpoint.tensor(b, device, dtype)?;
+                    let part = b.narrow(0, index * rows, rows)?.contiguous()?;
+                    (checkpoint.tensor(a, device, dtype)?, part, *scale)
+                }
+                // A part that is not adapted.
+                None => (
+                    Tensor::zeros((1, inputs), dtype, device)?,
+                    Tensor::zeros((rows, 1), dtype, device)?,
+                    0.0,
+                ),
+            });
         }
-        Ok(Some(Lora::new(pairs, adapter.alpha() / rank.max(1) as f64)))
+        log().adapted.insert((number, layer.to_owned()));
+        Ok(Some(Lora::scaled(pairs)))
     }
 
     fn lora(&self, inputs: usize, outputs: usize) -> Result<Option<Lora>> {
@@ -362,19 +388,33 @@ impl Weights {
             .log
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for adapter in &self.shared.adapters {
+        for (number, adapter) in self.shared.adapters.iter().enumerate() {
             let tensors = adapter.checkpoint();
-            let unused: Vec<_> = (tensors.names())
-                .filter(|name| !log.adapted.contains(*name))
-                .map(|name| format!("  {name} {:?}", tensors.shape(name).unwrap_or_default()))
-                .collect();
+            let shape = |name: &str| tensors.shape(name).unwrap_or_default().to_vec();
+            let mut unused = Vec::new();
+            for (layer, products) in adapter.layers() {
+                let key = (number, layer.to_owned());
+                if log.adapted.contains(&key) {
+                    continue;
+                }
+                let none = format!("the model has no layer {layer}");
+                let reason = log.misfits.get(&key).unwrap_or(&none);
+                let mut lines: Vec<String> = (products.iter().flatten())
+                    .map(|Product { a, b, .. }| {
+                        format!("  {a} {:?}, {b} {:?}: {reason}", shape(a), shape(b))
+                    })
+                    .collect();
+                lines.dedup();
+                unused.push(lines.join("\n"));
+            }
             if !unused.is_empty() {
                 return Err(Error::checkpoint(
                     tensors.path(),
                     format!(
-                        "{} of its {} tensors fit no layer of this model; is the adapter for another one?\n{}",
+                        "{} of the {} layers that it adapts fit no layer of this model; is the adapter for another \
+                         one?\n{}",
                         unused.len(),
-                        tensors.len(),
+                        adapter.layers().count(),
                         unused.join("\n")
                     ),
                 ));

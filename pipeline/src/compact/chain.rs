@@ -1,7 +1,7 @@
 //! The network at one flow time: folded, packed, and run over bands of rows.
 
+use super::net::{Config, Conv, Net};
 use super::state::State;
-use super::weights::{Config, Conv, EMBED, Net};
 use crate::clip::Size;
 use crate::kernels::conv3x3::bands::{Layer, Network, Pixels, PixelsMut};
 use crate::kernels::conv3x3::{Activation, Cell, Conv3x3, Window};
@@ -9,9 +9,10 @@ use crate::kernels::cpu::CpuLevel;
 use crate::kernels::s2d::LATENT;
 use crate::kernels::vector::{Work, run};
 
-/// A [`Net`] whose gains and shifts for one (t, sigma) are folded into its kernels.
+/// An expert of a [`Net`] with the gains and shifts for one (t, sigma) folded into its kernels.
 #[derive(Debug)]
 pub(super) struct Chain<T> {
+    level: CpuLevel,
     layers: Vec<Layer<T>>,
     head: Conv3x3<T>,
     head_slope: Vec<f32>,
@@ -32,24 +33,15 @@ pub(super) struct Input<'a> {
     pub frames: &'a [&'a [f32]],
 }
 
-/// Where the result of an evaluation goes: x * `keep` + `scale` * v.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
-    /// Whether the velocity is added to x.
-    pub keep: bool,
-    /// Factor of the velocity.
-    pub scale: f32,
-}
-
-/// One evaluation of a chain.
+/// One evaluation of a chain and its Euler step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Evaluation<'a, C> {
     /// The network.
     pub chain: &'a C,
     /// What it reads.
     pub input: Input<'a>,
-    /// What becomes of its velocity.
-    pub step: Step,
+    /// Factor of the velocity that is added to the state.
+    pub dt: f32,
 }
 
 /// What the convolution does that gives layer `layer`, at least 1, of a network.
@@ -106,10 +98,12 @@ pub(super) fn float_layers<T: Activation>(config: &Config) -> Vec<Layer<T>> {
 
 impl<T: Activation> Chain<T> {
     /// Folds and packs `net` for flow time `t` and noise strength `sigma`.
-    pub fn new(net: &Net, config: &Config, level: CpuLevel, t: f64, sigma: f64) -> Self {
+    pub fn new(net: &Net, level: CpuLevel, t: f64, sigma: f64) -> Self {
         let pack = |conv: &Conv| Conv3x3::new(level, &conv.weight, &conv.bias, conv.inputs);
-        let body = folded(net, config, t, sigma);
+        let (config, net) = (&net.config, net.expert(sigma));
+        let body = net.folded(config, t, sigma);
         Self {
+            level,
             layers: float_layers(config),
             head: pack(&net.head),
             head_slope: net.head_slope.clone(),
@@ -133,7 +127,8 @@ impl<T: Activation> Network for Evaluation<'_, Chain<T>> {
     }
 
     fn input(&self, row: usize, state: &[f32], to: &mut [T]) {
-        self.input.fill(row, state, to, T::from_f32);
+        self.input
+            .fill(self.chain.level, row, state, to, T::from_f32);
     }
 
     fn layer(
@@ -157,8 +152,7 @@ impl<T: Activation> Network for Evaluation<'_, Chain<T>> {
     }
 
     fn result(&self, from: Window<'_, T>, state: &[f32], to: &mut [f32]) {
-        let Step { keep, scale } = self.step;
-        self.chain.tail.step(from, keep.then_some(state), scale, to);
+        self.chain.tail.step(from, Some(state), self.dt, to);
     }
 }
 
@@ -174,6 +168,7 @@ impl<'a> Input<'a> {
     /// A row of the state and the frames side by side; `convert` must be `#[inline(always)]`.
     pub fn fill<T: Cell>(
         &self,
+        level: CpuLevel,
         row: usize,
         state: &[f32],
         out: &mut [T],
@@ -187,7 +182,7 @@ impl<'a> Input<'a> {
             state,
             convert,
         };
-        run(CpuLevel::detected(), pixels);
+        run(level, pixels);
         for (frame, luma) in self.frames.iter().enumerate() {
             let luma = &luma[row * width..][..width];
             for (out, value) in out.chunks_exact_mut(channels).zip(luma) {
@@ -221,57 +216,11 @@ impl<T: Cell, F: Fn(f32) -> T> Work for InputRow<'_, T, F> {
     }
 }
 
-/// The body's convolutions with the gains and shifts of one (t, sigma) folded in.
-pub(super) fn folded(net: &Net, config: &Config, t: f64, sigma: f64) -> Vec<Conv> {
-    let film = film(net, t, sigma);
-    let channels = config.channels;
-    let mut body = net.body.clone();
-    for (index, conv) in body.iter_mut().enumerate() {
-        let activation = match (config.residual, index % 2) {
-            (false, _) => index,
-            (true, 0) => index / 2,
-            (true, _) => continue,
-        };
-        let (gains, shifts) = film[activation * 2 * channels..][..2 * channels].split_at(channels);
-        let taps = conv.inputs * 9;
-        for (output, (gain, shift)) in gains.iter().zip(shifts).enumerate() {
-            for weight in &mut conv.weight[output * taps..][..taps] {
-                *weight *= 1.0 + gain;
-            }
-            conv.bias[output] = conv.bias[output] * (1.0 + gain) + shift;
-        }
-    }
-    body
-}
-
-/// Gains (beside 1) and shifts `[activations, 2, channels]`: film(silu(embed(t, sigma))).
-fn film(net: &Net, t: f64, sigma: f64) -> Vec<f32> {
-    let (t, sigma) = (t as f32, sigma as f32);
-    let embed: Vec<f32> = net
-        .embed
-        .0
-        .chunks_exact(2)
-        .zip(&net.embed.1)
-        .map(|(weight, bias)| {
-            let value = weight[0] * t + weight[1] * sigma + bias;
-            value / (1.0 + (-value).exp())
-        })
-        .collect();
-    net.film
-        .0
-        .chunks_exact(EMBED)
-        .zip(&net.film.1)
-        .map(|(weight, bias)| weight.iter().zip(&embed).map(|(w, e)| w * e).sum::<f32>() + bias)
-        .collect()
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use half::bf16;
 
-    use super::super::luma::LumaPlane;
     use super::super::state::Noise;
-    use super::super::weights::Weights;
     use super::super::weights::tests::{metadata, random_tensors, small, write};
     use super::*;
     use crate::kernels::conv3x3::bands::tests::{SIZES, assert_bands_equal, layer_by_layer};
@@ -279,8 +228,8 @@ pub(super) mod tests {
 
     fn chain<T: Activation>(config: &Config, level: CpuLevel) -> Chain<T> {
         let bytes = write(&random_tensors(config, 9), metadata(config));
-        let weights = Weights::parse(&bytes, std::path::Path::new("test")).unwrap();
-        Chain::new(&weights.base, config, level, 0.25, 0.1)
+        let net = Net::parse(&bytes, std::path::Path::new("test")).unwrap();
+        Chain::new(&net, level, 0.25, 0.1)
     }
 
     pub fn picture(size: Size, channels: usize) -> Vec<f32> {
@@ -302,11 +251,8 @@ pub(super) mod tests {
             state: State::Latent(&latent),
             frames: &vec![&luma[..]; frames],
         };
-        let step = Step {
-            keep: true,
-            scale: 0.5,
-        };
-        work(&Evaluation { chain, input, step })
+        let dt = 0.5;
+        work(&Evaluation { chain, input, dt })
     }
 
     #[test]
@@ -356,26 +302,27 @@ pub(super) mod tests {
     fn the_reference_is_made_as_it_is_read() {
         let size = Size::new(9, 12);
         let chain = chain::<f32>(&small(true, 1), CpuLevel::detected());
-        let luma = LumaPlane {
-            size,
-            data: picture(size, 1),
-        };
+        let luma = &picture(size, 1)[..];
         let level = CpuLevel::detected();
         for sigma in [0.0, 0.3] {
             let mut latent = vec![0.0; size.pixels() * LATENT];
-            reference_latent(level, &luma.data, size, 0..size.height, &mut latent);
+            reference_latent(level, luma, size, 0..size.height, &mut latent);
             let noise = Noise {
                 sigma,
                 seed: 4,
                 first_row: -3,
             };
             if sigma > 0.0 {
-                super::super::add_noise(&mut latent, size.width, -3, sigma as f32, 4);
+                super::super::noise::add_noise(&mut latent, size.width, -3, sigma as f32, 4);
             }
-            let luma = &luma;
             let states = [
                 State::Latent(&latent),
-                State::Reference { level, luma, noise },
+                State::Reference {
+                    level,
+                    luma,
+                    size,
+                    noise,
+                },
             ];
             let [want, got] = states.map(|state| {
                 with_evaluation(&chain, size, 1, |evaluation| {

@@ -3,8 +3,8 @@
 //! The head reads the state and the frames as codes of 8-bit video. That rounds no more than the velocity sees: the
 //! state itself, to which it is added, stays f32. The sums of residual pairs are kept in bf16 beside their codes.
 
-use super::chain::{Evaluation, Kind, Step, folded, layers};
-use super::weights::{Config, Conv, Net};
+use super::chain::{Evaluation, Kind, layers};
+use super::net::{Conv, Net};
 use crate::kernels::conv3x3::Window;
 use crate::kernels::conv3x3::bands::{Layer, Network, Pixels, PixelsMut};
 use crate::kernels::conv3x3::int8::{Coding, Int8Conv3x3};
@@ -18,6 +18,7 @@ const MIDDLE: f32 = 127.5;
 /// A [`Net`] rounded to int8 for t = 0 without noise.
 #[derive(Debug)]
 pub(super) struct Int8Chain {
+    level: CpuLevel,
     layers: Vec<Layer<u8>>,
     head: Int8Conv3x3,
     head_slope: Vec<f32>,
@@ -38,7 +39,8 @@ fn code(value: f32) -> u8 {
 
 impl Int8Chain {
     /// Rounds and packs `net`; `None` when it has no ranges.
-    pub fn new(net: &Net, config: &Config, level: CpuLevel) -> Option<Self> {
+    pub fn new(net: &Net, level: CpuLevel) -> Option<Self> {
+        let (config, net) = (&net.config, &net.base);
         let ranges = net.ranges.as_ref()?;
         let codings: Vec<Coding> = ranges
             .chunks_exact(2 * config.channels)
@@ -57,8 +59,9 @@ impl Int8Chain {
         let borders = [border]
             .into_iter()
             .chain(codings.iter().map(Coding::border));
-        let body = folded(net, config, 0.0, 0.0);
+        let body = net.folded(config, 0.0, 0.0);
         Some(Self {
+            level,
             layers: layers(config, true, borders),
             head: pack(&net.head, &input),
             head_slope: net.head_slope.clone(),
@@ -88,7 +91,7 @@ impl Network for Evaluation<'_, Int8Chain> {
     }
 
     fn input(&self, row: usize, state: &[f32], to: &mut [u8]) {
-        self.input.fill(row, state, to, code);
+        self.input.fill(self.chain.level, row, state, to, code);
     }
 
     fn layer(
@@ -118,7 +121,6 @@ impl Network for Evaluation<'_, Int8Chain> {
     }
 
     fn result(&self, from: Window<'_, u8>, state: &[f32], to: &mut [f32]) {
-        let Step { keep, scale } = self.step;
-        self.chain.tail.step(from, keep.then_some(state), scale, to);
+        self.chain.tail.step(from, Some(state), self.dt, to);
     }
 }

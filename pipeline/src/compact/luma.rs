@@ -2,59 +2,110 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use crate::clip::{Frame, FrameFormat, Planes, Size};
 use crate::kernels::s2d::Scale;
 
-/// Luma `[height, width]` in model units. Values beyond black and white are kept.
+/// Luma in model units, continued beyond its edges by copies of the outermost pixels. Values beyond black and white are
+/// kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LumaPlane {
-    /// Width and height.
-    pub size: Size,
-    /// Rows without padding.
-    pub data: Vec<f32>,
+    size: Size,
+    margin: usize,
+    /// `[margin + height + margin, margin + width + margin]`
+    data: Vec<f32>,
 }
 
 impl LumaPlane {
     /// Luma of `frame`; of R, G, B by the matrix of its format.
     pub fn of(frame: &Frame) -> Self {
-        Self::of_rows(frame, 0..frame.size().height)
+        Self::framed(frame, 0)
     }
 
-    /// Luma of some rows of `frame`.
-    pub(super) fn of_rows(frame: &Frame, rows: Range<usize>) -> Self {
-        let planes = match frame.format().planes {
-            Planes::Rgb => 3,
-            Planes::Gray | Planes::Yuv { .. } => 1,
+    /// As [`of`](Self::of), continued by `margin` pixels on every side: the one copy of a frame on its way into a model.
+    pub fn framed(frame: &Frame, margin: usize) -> Self {
+        let (size, format) = (frame.size(), frame.format());
+        let scale = scale(format);
+        let units = |plane: usize, row: usize, out: &mut [f32]| {
+            scale.decode_from(&frame.planes()[plane], row * size.width, out);
         };
-        let colours: Vec<_> = (0..planes)
-            .map(|plane| units(frame, plane, rows.clone()))
-            .collect();
-        let size = Size::new(frame.size().width, rows.len());
-        let data = weigh(colours, frame.format());
-        Self { size, data }
+        let (red, blue) = (format.matrix.0 as f32, format.matrix.1 as f32);
+        let data = continued(size, Margins::all(margin), |row, out| match format.planes {
+            Planes::Gray | Planes::Yuv { .. } => units(0, row, out),
+            Planes::Rgb => {
+                let (mut g, mut b) = (vec![0.0; out.len()], vec![0.0; out.len()]);
+                units(0, row, out);
+                units(1, row, &mut g);
+                units(2, row, &mut b);
+                for ((luma, g), b) in out.iter_mut().zip(g).zip(b) {
+                    *luma = red * *luma + (1.0 - red - blue) * g + blue * b;
+                }
+            }
+        });
+        Self { size, margin, data }
     }
 
-    /// Some rows as a plane of their own, continued beyond its edges by copies of the outermost pixels.
-    pub(super) fn framed(&self, rows: Range<usize>, margins: Margins) -> Self {
-        let width = self.size.width;
-        let size = margins.around(Size::new(width, rows.len()));
-        let mut data = Vec::with_capacity(size.pixels());
-        let above = std::iter::repeat_n(rows.start, margins.top);
-        let below = std::iter::repeat_n(rows.end.saturating_sub(1), margins.bottom);
-        for row in above.chain(rows).chain(below) {
-            let row = &self.data[row * width..][..width];
-            let (Some(first), Some(last)) = (row.first(), row.last()) else {
-                continue;
-            };
-            data.extend(std::iter::repeat_n(*first, margins.sides));
-            data.extend_from_slice(row);
-            data.extend(std::iter::repeat_n(*last, margins.sides));
-        }
-        Self { size, data }
+    /// A plane of these `values` `[height, width]`.
+    #[cfg(test)]
+    pub(super) fn of_values(size: Size, margin: usize, values: &[f32]) -> Self {
+        let data = continued(size, Margins::all(margin), |row, out| {
+            out.copy_from_slice(&values[row * size.width..][..size.width]);
+        });
+        Self { size, margin, data }
+    }
+
+    /// Width and height of the picture, without the margin.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// Pixels by which the picture is continued on every side.
+    pub fn margin(&self) -> usize {
+        self.margin
+    }
+
+    /// The rows of the picture, without the margin.
+    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        let (width, margin) = (self.size.width, self.margin);
+        let lines = self.data.chunks_exact(width + 2 * margin);
+        let inside = lines.skip(margin).take(self.size.height);
+        inside.map(move |line| &line[margin..][..width])
+    }
+
+    /// Some rows of the picture with the margins at their sides, and those above and below where they are the picture's
+    /// first and last: as large as [`Margins::around`] says.
+    pub(super) fn strip(&self, rows: &Range<usize>) -> &[f32] {
+        let width = self.size.width + 2 * self.margin;
+        let Margins { top, bottom, .. } = Margins::of(rows, self.size.height, self.margin);
+        let start = rows.start + self.margin - top;
+        let end = rows.end + self.margin + bottom;
+        &self.data[start * width..end * width]
     }
 }
 
-/// Pixels by which a picture is continued beyond its edges.
+/// A picture of `size` whose rows `row` writes, continued beyond its edges by copies of the outermost pixels.
+pub(super) fn continued(
+    size: Size,
+    margins: Margins,
+    row: impl Fn(usize, &mut [f32]) + Sync,
+) -> Vec<f32> {
+    let framed = margins.around(size);
+    let mut out = vec![0.0; framed.pixels()];
+    let end = margins.sides + size.width;
+    out.par_chunks_exact_mut(framed.width)
+        .enumerate()
+        .for_each(|(index, line)| {
+            let inside = index.saturating_sub(margins.top).min(size.height - 1);
+            row(inside, &mut line[margins.sides..end]);
+            let (first, last) = (line[margins.sides], line[end - 1]);
+            line[..margins.sides].fill(first);
+            line[end..].fill(last);
+        });
+    out
+}
+
+/// Pixels by which a strip of a picture is continued beyond its edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Margins {
     pub top: usize,
@@ -64,6 +115,24 @@ pub(super) struct Margins {
 }
 
 impl Margins {
+    /// The same on every side.
+    pub fn all(margin: usize) -> Self {
+        Self {
+            top: margin,
+            bottom: margin,
+            sides: margin,
+        }
+    }
+
+    /// Those of some rows of a picture of so many: where they end inside of it they have rows to spare instead.
+    pub fn of(rows: &Range<usize>, height: usize, margin: usize) -> Self {
+        Self {
+            top: if rows.start == 0 { margin } else { 0 },
+            bottom: if rows.end == height { margin } else { 0 },
+            sides: margin,
+        }
+    }
+
     /// The size of a picture of `size` with these margins.
     pub fn around(&self, size: Size) -> Size {
         Size::new(
@@ -93,22 +162,11 @@ pub(super) fn scale(format: &FrameFormat) -> Scale {
 pub(super) fn units(frame: &Frame, plane: usize, rows: Range<usize>) -> Vec<f32> {
     let width = frame.size().width;
     let mut out = vec![0.0; rows.len() * width];
-    let samples = &frame.planes()[plane];
-    scale(frame.format()).decode_from(samples, rows.start * width, &mut out);
+    let (samples, scale) = (&frame.planes()[plane], scale(frame.format()));
+    out.par_chunks_exact_mut(width)
+        .zip(rows)
+        .for_each(|(out, row)| scale.decode_from(samples, row * width, out));
     out
-}
-
-/// Luma of one luma plane (itself) or of R, G and B.
-pub(super) fn weigh(mut colours: Vec<Vec<f32>>, format: &FrameFormat) -> Vec<f32> {
-    let (red, blue) = (format.matrix.0 as f32, format.matrix.1 as f32);
-    let mut luma = colours.swap_remove(0);
-    // `swap_remove` leaves B, G.
-    if let [b, g] = &colours[..] {
-        for ((luma, g), b) in luma.iter_mut().zip(g).zip(b) {
-            *luma = red * *luma + (1.0 - red - blue) * g + blue * b;
-        }
-    }
-    luma
 }
 
 #[cfg(test)]
@@ -160,20 +218,39 @@ mod tests {
 
     #[test]
     fn margins_repeat_the_edges() {
-        let plane = LumaPlane {
-            size: Size::new(2, 3),
-            data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
-        };
-        let margins = Margins {
-            top: 0,
-            bottom: 2,
-            sides: 1,
-        };
-        let framed = plane.framed(1..3, margins);
-        assert_eq!(framed.size, Size::new(4, 4));
-        let rows: Vec<&[f32]> = framed.data.chunks(4).collect();
-        let last: &[f32] = &[5.0, 5.0, 6.0, 6.0];
-        assert_eq!(rows, [&[3.0, 3.0, 4.0, 4.0][..], last, last, last]);
+        let size = Size::new(2, 3);
+        let plane = LumaPlane::of_values(size, 2, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!((plane.size(), plane.margin()), (size, 2));
+        let line = |a: f32, b: f32| [a, a, a, b, b, b];
+        let (first, second, last) = (line(1.0, 2.0), line(3.0, 4.0), line(5.0, 6.0));
+        assert_eq!(
+            plane.data,
+            [first, first, first, second, last, last, last].concat()
+        );
+        assert!(plane.rows().eq([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]));
+        // Margins above and below belong to the first and the last row.
+        assert_eq!(plane.strip(&(0..3)), plane.data);
+        assert_eq!(plane.strip(&(0..1)), [first, first, first].concat());
+        assert_eq!(plane.strip(&(1..2)), second);
+        assert_eq!(plane.strip(&(1..3)), [second, last, last, last].concat());
+        let margins = Margins::of(&(1..3), 3, 2);
+        assert_eq!(margins.around(Size::new(2, 2)), Size::new(6, 4));
+    }
+
+    #[test]
+    fn a_margin_changes_nothing_inside() {
+        let size = Size::new(5, 4);
+        for format in [FrameFormat::gray(), FrameFormat::rgb()] {
+            let codes = |plane: usize| {
+                (0..20)
+                    .map(move |i| (i * (7 + plane) % 256) as u8)
+                    .collect()
+            };
+            let planes = (0..format.plane_count()).map(|plane| Samples::U8(codes(plane)));
+            let frame = Frame::new(format, size, planes.collect()).unwrap();
+            let (plain, framed) = (LumaPlane::of(&frame), LumaPlane::framed(&frame, 3));
+            assert!(plain.rows().eq(framed.rows()), "{format:?}");
+        }
     }
 
     #[test]

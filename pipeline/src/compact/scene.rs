@@ -23,11 +23,11 @@ pub struct Signature {
 impl Signature {
     /// Means of up to 24 x 24 cells, and the share of each of 32 classes of brightness.
     pub fn of(luma: &LumaPlane) -> Self {
-        let size = luma.size;
+        let size = luma.size();
         let (columns, rows) = (size.width.min(CELLS), size.height.min(CELLS));
         let mut sums = vec![(0f32, 0u32); columns * rows];
         let mut histogram = [0f32; CLASSES];
-        for (y, line) in luma.data.chunks_exact(size.width).enumerate() {
+        for (y, line) in luma.rows().enumerate() {
             let row = y * rows / size.height;
             for (x, &value) in line.iter().enumerate() {
                 let (sum, count) = &mut sums[row * columns + x * columns / size.width];
@@ -75,10 +75,8 @@ mod tests {
             let (x, y) = (i % size.width, i / size.width);
             value(x as f32, y as f32).clamp(-1.0, 1.0)
         });
-        Signature::of(&LumaPlane {
-            size,
-            data: data.collect(),
-        })
+        // A margin is no part of the picture.
+        Signature::of(&LumaPlane::of_values(size, 1, &data.collect::<Vec<_>>()))
     }
 
     fn hills(shift: f32) -> impl Fn(f32, f32) -> f32 {

@@ -1,7 +1,7 @@
 //! What an evaluation starts from: a latent in memory, or one that is made row by row when it is read.
 
-use super::add_noise;
-use super::luma::LumaPlane;
+use super::noise::add_noise;
+use crate::clip::Size;
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::reference::reference_latent;
 use crate::kernels::s2d::LATENT;
@@ -14,7 +14,9 @@ pub(super) enum State<'a> {
     /// At t = 0: the reference latent of a picture and perhaps noise. It never is in memory as a whole.
     Reference {
         level: CpuLevel,
-        luma: &'a LumaPlane,
+        luma: &'a [f32],
+        /// Of the luma.
+        size: Size,
         noise: Noise,
     },
 }
@@ -35,8 +37,13 @@ impl State<'_> {
     pub fn row(&self, row: usize, out: &mut [f32]) {
         match self {
             Self::Latent(values) => out.copy_from_slice(&values[row * out.len()..][..out.len()]),
-            Self::Reference { level, luma, noise } => {
-                reference_latent(*level, &luma.data, luma.size, row..row + 1, out);
+            Self::Reference {
+                level,
+                luma,
+                size,
+                noise,
+            } => {
+                reference_latent(*level, luma, *size, row..row + 1, out);
                 if noise.sigma > 0.0 {
                     let (width, row) = (out.len() / LATENT, noise.first_row + row as i64);
                     add_noise(out, width, row, noise.sigma as f32, noise.seed);

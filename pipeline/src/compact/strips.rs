@@ -5,11 +5,10 @@
 
 use std::ops::Range;
 
-use super::CompactModel;
-use super::buffers::KEPT_BUFFERS;
-use super::enlarge::MARGIN;
+use super::net::{Config, MARGIN};
+use super::passes::Route;
 use crate::clip::{FrameFormat, Planes, Size};
-use crate::kernels::reference;
+use crate::kernels::resize::working_bytes;
 use crate::kernels::s2d::{FACTOR, LATENT};
 
 /// Rows beside a strip that the final Lanczos resize may read.
@@ -18,12 +17,10 @@ const RESIZE_HALO: usize = 4;
 const FLOAT: u64 = 4;
 
 /// What is to be enlarged how.
-#[derive(Clone, Copy, Debug)]
-pub struct StripRequest<'a> {
-    /// The model.
-    pub model: &'a CompactModel,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Job {
     /// Format of the frames.
-    pub format: &'a FrameFormat,
+    pub format: FrameFormat,
     /// Size of the frames.
     pub input: Size,
     /// Size of the result, at least that of the frames on both axes.
@@ -34,17 +31,60 @@ pub struct StripRequest<'a> {
     pub threads: usize,
 }
 
-/// Rows of the result and the rows of the input that they are made from.
+/// Rows of one pass's grid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PassRows {
+    /// Those whose part of the large picture is made.
+    pub made: Range<usize>,
+    /// These and the ones that they depend on.
+    pub read: Range<usize>,
+}
+
+impl PassRows {
+    /// `made` and `reach` rows on each side, as far as there are any.
+    fn new(made: Range<usize>, reach: usize, height: usize) -> Self {
+        let read = widened(&made, reach, height);
+        Self { made, read }
+    }
+}
+
+/// Rows of the result and the rows of each pass's grid that they are made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Strip {
     pub output: Range<usize>,
-    pub input: Range<usize>,
+    /// In the order of the passes.
+    pub passes: Vec<PassRows>,
+}
+
+impl Strip {
+    /// The strip of some rows of the last grid. A pass depends on `reach` rows on each side of its own.
+    fn new(route: &Route, rows: Range<usize>, reach: usize) -> Self {
+        let (grid, height) = (route.last().height, route.output.height);
+        // In whole numbers, so that exact multiples stay exact.
+        let (output, made) = if route.exact() {
+            let end = (rows.end * FACTOR).min(height);
+            (rows.start * FACTOR..end, rows)
+        } else {
+            let mapped = |row: usize| (row * height + grid / 2) / grid;
+            let made = widened(&rows, RESIZE_HALO, grid);
+            (mapped(rows.start)..mapped(rows.end), made)
+        };
+        let last = PassRows::new(made, reach, grid);
+        let passes = match route.second {
+            None => vec![last],
+            Some(second) => {
+                let made = route.first_rows(second, &last.read);
+                vec![PassRows::new(made, reach, route.input.height), last]
+            }
+        };
+        Self { output, passes }
+    }
 }
 
 /// Strips of one enlargement and what may be in memory for them.
 #[derive(Clone, Debug)]
 pub struct StripPlan {
-    pub(super) passes: usize,
+    pub(super) route: Route,
     pub(super) strips: Vec<Strip>,
     /// Whether layers of a whole strip may be in memory; it is faster.
     pub(super) planes: bool,
@@ -53,8 +93,16 @@ pub struct StripPlan {
 
 impl StripPlan {
     /// The fastest plan that needs at most `limit` bytes, or the one that needs least if there is none.
-    pub fn new(request: StripRequest<'_>, limit: u64) -> Self {
-        let rows = request.input.height;
+    ///
+    /// `buffers` gives the bytes of the buffers for one evaluation on a grid of some size, with layers of whole pictures
+    /// or without.
+    pub(super) fn new(
+        job: &Job,
+        config: &Config,
+        limit: u64,
+        buffers: impl Fn(Size, bool) -> u64,
+    ) -> Self {
+        let rows = Route::new(job.input, job.output).last().height;
         let counts = (0..)
             .map(|n| 1usize << n)
             .take_while(|count| *count < rows)
@@ -62,7 +110,7 @@ impl StripPlan {
         let mut least: Option<Self> = None;
         for count in counts {
             for planes in [true, false] {
-                let plan = Self::of(request, count, planes);
+                let plan = Self::of(job, config, (count, planes), &buffers);
                 if plan.bytes <= limit {
                     return plan;
                 }
@@ -72,53 +120,31 @@ impl StripPlan {
             }
         }
         // `counts` ends with a number of rows, which is at least one.
-        least.unwrap_or_else(|| Self::of(request, 1, true))
+        least.unwrap_or_else(|| Self::of(job, config, (1, true), &buffers))
     }
 
     /// The plan with `count` strips.
-    pub(super) fn of(request: StripRequest<'_>, count: usize, planes: bool) -> Self {
-        let StripRequest {
-            model,
-            input,
-            output,
-            ..
-        } = request;
-        let passes = passes(input, output);
-        let halo = halo(model.config().convolutions(), request.steps, passes);
-        let core = input.height.div_ceil(count.max(1));
-        // In whole numbers, so that exact multiples stay exact.
-        let mapped = |row: usize| (row * output.height + input.height / 2) / input.height;
-        let strips: Vec<Strip> = (0..input.height)
+    pub(super) fn of(
+        job: &Job,
+        config: &Config,
+        (count, planes): (usize, bool),
+        buffers: impl Fn(Size, bool) -> u64,
+    ) -> Self {
+        let route = Route::new(job.input, job.output);
+        let (grid, reach) = (route.last().height, config.reach(job.steps));
+        let core = grid.div_ceil(count.max(1));
+        let strips: Vec<Strip> = (0..grid)
             .step_by(core)
-            .map(|start| (start, (start + core).min(input.height)))
-            .map(|(start, end)| Strip {
-                output: mapped(start)..mapped(end),
-                input: start.saturating_sub(halo)..(end + halo).min(input.height),
-            })
+            .map(|start| Strip::new(&route, start..(start + core).min(grid), reach))
             .collect();
-        let rows = strips
-            .iter()
-            .map(|strip| strip.input.len())
-            .max()
-            .unwrap_or(0);
-        let grids: Vec<Size> = (0..passes)
-            .map(|pass| FACTOR.pow(pass as u32))
-            .map(|factor| Size::new(input.width * factor, rows * factor))
-            .map(|size| Size::new(size.width + 2 * MARGIN, size.height + 2 * MARGIN))
-            .collect();
-        let made = strips
-            .iter()
-            .map(|strip| strip.output.len())
-            .max()
-            .unwrap_or(0);
-        let alone = passes == 1 && strips.len() == 1;
-        let bytes = bytes(request, &grids, (planes, alone), made);
-        Self {
-            passes,
+        let mut plan = Self {
+            route,
             strips,
             planes,
-            bytes,
-        }
+            bytes: 0,
+        };
+        plan.bytes = plan.estimate(job, config, |grid| buffers(grid, planes));
+        plan
     }
 
     /// Estimated peak memory beside the weights, the result and one input frame included.
@@ -130,75 +156,89 @@ impl StripPlan {
     pub fn strips(&self) -> usize {
         self.strips.len()
     }
-}
 
-/// Runs of the model until the picture is at least as large as `output`: one up to a factor of 4, else two.
-pub(super) fn passes(input: Size, output: Size) -> usize {
-    if output.width <= input.width * FACTOR && output.height <= input.height * FACTOR {
-        1
-    } else {
-        2
+    /// The most of something that a strip has.
+    fn most(&self, rows: impl Fn(&Strip) -> usize) -> usize {
+        self.strips.iter().map(rows).max().unwrap_or(0)
+    }
+
+    /// Peak memory of the largest strip and of what there is beside it.
+    fn estimate(&self, job: &Job, config: &Config, buffers: impl Fn(Size) -> u64) -> u64 {
+        let Self { route, strips, .. } = self;
+        let Job {
+            format,
+            input,
+            output,
+            steps,
+            threads,
+        } = *job;
+        let sample = if format.depth == 8 { 1 } else { 2 };
+        let planes = |size: Size| -> u64 {
+            let samples: usize = (0..format.plane_count())
+                .map(|i| format.plane_size(i, size).pixels())
+                .sum();
+            samples as u64 * sample
+        };
+        let colours = if format.planes == Planes::Rgb { 3 } else { 1 };
+        let floats = |values: usize| values as u64 * FLOAT;
+        let framed = |size: Size| Size::new(size.width + 2 * MARGIN, size.height + 2 * MARGIN);
+        // The frames that wait in a stream, and their luma.
+        let window = config.frames as u64;
+        let held = window * (planes(input) + floats(framed(input).pixels()));
+        let grids: Vec<Size> = [Some(input), route.second]
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .map(|(pass, size)| {
+                let rows = self.most(|strip| strip.passes[pass].read.len());
+                framed(Size::new(size.width, rows))
+            })
+            .collect();
+        let buffers = grids.iter().copied().map(buffers);
+        // Passes, and strips of other heights, have buffers of their own, of which those of two are kept.
+        let buffers = if strips.len() == 1 {
+            buffers.sum()
+        } else {
+            2 * buffers.max().unwrap_or(0)
+        };
+        // Between evaluations there are two states of the larger grid.
+        let states = match steps {
+            0 | 1 => 0,
+            _ => grids
+                .iter()
+                .map(|grid| 2 * floats(grid.pixels() * LATENT))
+                .max()
+                .unwrap_or(0),
+        };
+        // The large picture of a pass.
+        let large = |pass: usize, width: usize| {
+            let rows = self.most(|strip| strip.passes[pass].made.len());
+            Size::new(width * FACTOR, rows * FACTOR)
+        };
+        // From the first pass to the second: its picture, a copy with room for what lies beyond, the resized one, and
+        // that with its margins.
+        let (between, second) = grids.get(1).map_or((0, 0), |grid| {
+            let first = large(0, input.width);
+            let resizing = working_bytes(first.height, *grid, threads);
+            let second = floats(grid.pixels());
+            (2 * floats(first.pixels()) + resizing + 2 * second, second)
+        });
+        let made = Size::new(output.width, self.most(|strip| strip.output.len()));
+        let last = large(grids.len() - 1, route.last().width);
+        // The large picture as floats, if it is not made of codes at once.
+        let finish = match (route.exact(), colours) {
+            (true, 1) if last.width == output.width => 0,
+            (true, 1) => last.pixels() as u64 * sample,
+            _ => {
+                floats(last.pixels() + (colours + 1) * made.pixels())
+                    + working_bytes(last.height, made, threads)
+            }
+        };
+        held + planes(output) + buffers + states + between.max(second + finish)
     }
 }
 
-/// Input rows beside its own that a row of the result depends on.
-fn halo(convolutions: usize, steps: usize, passes: usize) -> usize {
-    let once = steps * convolutions + reference::REACH;
-    let again = if passes == 2 {
-        once.div_ceil(FACTOR)
-    } else {
-        0
-    };
-    once + again + RESIZE_HALO
-}
-
-/// Peak memory of a strip of `made` rows of the result and of what there is beside it, with `layers` of whole strips or
-/// without; `alone` if all there is to do is one pass for one strip.
-fn bytes(
-    request: StripRequest<'_>,
-    grids: &[Size],
-    (layers, alone): (bool, bool),
-    made: usize,
-) -> u64 {
-    let StripRequest {
-        model,
-        format,
-        input,
-        output,
-        steps,
-        threads,
-    } = request;
-    let planes = |size: Size| -> u64 {
-        let samples: usize = (0..format.plane_count())
-            .map(|i| format.plane_size(i, size).pixels())
-            .sum();
-        samples as u64 * if format.depth == 8 { 1 } else { 2 }
-    };
-    let colours = if format.planes == Planes::Rgb { 3 } else { 1 };
-    // The luma planes that wait in a stream, and the frames they belong to.
-    let window = model.config().frames as u64;
-    let held = window * (planes(input) + FLOAT * input.pixels() as u64);
-    let last = grids.last().map_or(0, |grid| grid.pixels()) as u64;
-    let large = last * LATENT as u64 * FLOAT;
-    // Between evaluations.
-    let states = if steps > 1 { 2 * large } else { 0 };
-    let crops = grids.iter().map(|grid| grid.pixels() as u64).sum::<u64>() * window * FLOAT;
-    let set = |grid: &Size| model.buffer_bytes(*grid, layers, threads);
-    // Passes, and strips of other heights, have sets of their own.
-    let sets = if alone { 1 } else { KEPT_BUFFERS as u64 };
-    let buffers = sets * grids.iter().map(set).max().unwrap_or(0);
-    // What the first of two passes gives.
-    let between_passes = grids[1..].first().map_or(0, |grid| grid.pixels()) as u64 * FLOAT;
-    // The resizer goes along the rows first: large rows of the final width.
-    let between =
-        (output.width * grids.last().map_or(0, |grid| grid.height * FACTOR)) as u64 * FLOAT;
-    let factor = FACTOR.pow(grids.len() as u32);
-    let exact = output == Size::new(input.width * factor, input.height * factor);
-    let resized = (colours + 1) * (output.width * made) as u64 * FLOAT;
-    let finish = if exact && colours == 1 {
-        0
-    } else {
-        large + between + resized
-    };
-    held + planes(output) + crops + buffers + states + between_passes.max(finish)
+/// `rows` and `more` rows on each side, as far as there are any.
+pub(super) fn widened(rows: &Range<usize>, more: usize, height: usize) -> Range<usize> {
+    rows.start.saturating_sub(more)..(rows.end + more).min(height)
 }

@@ -6,104 +6,37 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 
+use super::net::{Config, Conv, EMBED, Expert, Net};
 use crate::error::{Error, Result};
 use crate::kernels::conv3x3::LANES;
 use crate::kernels::s2d::LATENT;
 
-/// Width of the time embedding.
-pub const EMBED: usize = 32;
 /// Prefix of the second expert's tensors.
 const DETAIL: &str = "detail.";
 /// Noise strength of a model without an expert for noise.
 const DEFAULT_SIGMA: f64 = 0.1;
 /// What `format` says in the file.
 const FORMAT: &str = "flashvideo-compact";
+/// Files beyond this are no compact models.
+const MAX_FILE: u64 = 1 << 30;
 
-/// Shape and defaults of a model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// Channels between the layers, a multiple of 16.
-    pub channels: usize,
-    /// Body convolutions.
-    pub layers: usize,
-    /// Neighbouring frames that it sees, itself included: 1, 3 or 5.
-    pub frames: usize,
-    /// Body convolutions in residual pairs rather than a plain chain.
-    pub residual: bool,
-    /// Function evaluations when nobody asks for a number.
-    pub default_steps: usize,
-    /// Noise strength, in model units, that a request of 1.0 means.
-    pub detail_sigma: f64,
-    /// Noise requested when nobody asks for any, in 0..=1.
-    pub default_noise: f64,
-}
-
-impl Config {
-    /// Activations of the body: one for each pair or layer.
-    pub fn activations(&self) -> usize {
-        if self.residual {
-            self.layers / 2
-        } else {
-            self.layers
+impl Net {
+    /// Reads the model at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or as [`parse`](Self::parse).
+    pub fn open(path: &Path) -> Result<Self> {
+        let length = std::fs::metadata(path)
+            .map_err(|e| Error::io(path, e))?
+            .len();
+        if length > MAX_FILE {
+            let problem = format!("has {length} bytes; compact models have a few MB");
+            return Err(Error::checkpoint(path, problem));
         }
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        Self::parse(&bytes, path)
     }
 
-    /// 3x3 convolutions from input to output, each of which sees one more row.
-    pub fn convolutions(&self) -> usize {
-        self.layers + 2
-    }
-
-    /// Frames before and after a frame that it sees.
-    pub fn neighbours(&self) -> usize {
-        self.frames / 2
-    }
-}
-
-/// A 3x3 convolution: weight `[outputs, inputs, 3, 3]`, bias `[outputs]`.
-#[derive(Clone, Debug)]
-pub struct Conv {
-    /// Kernel.
-    pub weight: Vec<f32>,
-    /// Bias.
-    pub bias: Vec<f32>,
-    /// Input channels.
-    pub inputs: usize,
-}
-
-/// One velocity network.
-#[derive(Clone, Debug)]
-pub struct Net {
-    /// From latent and frames to channels.
-    pub head: Conv,
-    /// Slope of each channel below zero, after the head.
-    pub head_slope: Vec<f32>,
-    /// Body convolutions.
-    pub body: Vec<Conv>,
-    /// Slopes of the body's activations.
-    pub slopes: Vec<Vec<f32>>,
-    /// Time embedding, weight `[32, 2]` and bias `[32]`.
-    pub embed: (Vec<f32>, Vec<f32>),
-    /// From embedding to gain and shift, weight `[activations * 2 * channels, 32]` and bias.
-    pub film: (Vec<f32>, Vec<f32>),
-    /// From channels to the velocity.
-    pub tail: Conv,
-    /// Least and largest value of each channel after the head and after each body convolution (of residual pairs: of
-    /// their sums after the second), at t = 0 without noise; `[layers + 1, 2, channels]`. For int8; few models have them.
-    pub ranges: Option<Vec<f32>>,
-}
-
-/// Everything in a file.
-#[derive(Clone, Debug)]
-pub struct Weights {
-    /// Shape and defaults.
-    pub config: Config,
-    /// The network of the faithful mode.
-    pub base: Net,
-    /// The expert for flows that start from noise, if there is one.
-    pub detail: Option<Net>,
-}
-
-impl Weights {
     /// Parses the bytes of the file at `path` (used in messages only).
     ///
     /// # Errors
@@ -125,7 +58,7 @@ impl Weights {
             prefix: "",
             problems: Vec::new(),
         };
-        let base = reader.net(&config);
+        let base = reader.expert(&config);
         let detail = reader
             .tensors
             .names()
@@ -133,7 +66,7 @@ impl Weights {
             .any(|name| name.starts_with(DETAIL))
             .then(|| {
                 reader.prefix = DETAIL;
-                reader.net(&config)
+                reader.expert(&config)
             });
         if !reader.problems.is_empty() {
             let problems = reader.problems.join("; ");
@@ -242,9 +175,9 @@ struct Reader<'data> {
 }
 
 impl Reader<'_> {
-    fn net(&mut self, config: &Config) -> Net {
+    fn expert(&mut self, config: &Config) -> Expert {
         let (channels, activations) = (config.channels, config.activations());
-        Net {
+        Expert {
             head: self.conv("head", channels, LATENT + config.frames),
             head_slope: self.tensor("head_act.weight", &[channels]),
             body: (0..config.layers)
@@ -410,7 +343,7 @@ pub(crate) mod tests {
     }
 
     fn refusal(bytes: &[u8]) -> String {
-        let error = Weights::parse(bytes, Path::new("model.safetensors")).unwrap_err();
+        let error = Net::parse(bytes, Path::new("model.safetensors")).unwrap_err();
         assert!(matches!(error, Error::Checkpoint { .. }), "{error:?}");
         error.to_string()
     }
@@ -420,11 +353,11 @@ pub(crate) mod tests {
         for residual in [false, true] {
             let config = small(residual, 3);
             let bytes = write(&random_tensors(&config, 1), metadata(&config));
-            let weights = Weights::parse(&bytes, Path::new("model.safetensors")).unwrap();
-            assert_eq!(weights.config, config);
-            assert_eq!(weights.base.body.len(), 2);
-            assert_eq!(weights.base.slopes.len(), if residual { 1 } else { 2 });
-            assert!(weights.detail.is_none());
+            let net = Net::parse(&bytes, Path::new("model.safetensors")).unwrap();
+            assert_eq!(net.config, config);
+            assert_eq!(net.base.body.len(), 2);
+            assert_eq!(net.base.slopes.len(), if residual { 1 } else { 2 });
+            assert!(net.detail.is_none());
         }
     }
 
@@ -500,8 +433,8 @@ pub(crate) mod tests {
             let mut damaged = bytes.clone();
             let at = rng.random_range(0..1500);
             damaged[at] = rng.random();
-            if let Ok(weights) = Weights::parse(&damaged, Path::new("damaged")) {
-                assert_eq!(weights.base.body.len(), weights.config.layers);
+            if let Ok(net) = Net::parse(&damaged, Path::new("damaged")) {
+                assert_eq!(net.base.body.len(), net.config.layers);
             }
         }
     }

@@ -30,7 +30,7 @@ impl LayerNorm {
     /// `LN(x)` of rows `[rows, features]`, or `LN(x) * (1 + scale) + shift` with `shift` and `scale` `[1, features]`.
     pub fn forward(&self, x: &Tensor, modulation: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
         if x.device().is_cpu() {
-            return self.on_processor(x, modulation);
+            return self.on_cpu(x, modulation);
         }
         let weight = self.weight.to_dtype(x.dtype())?;
         let y = ops::layer_norm(
@@ -58,7 +58,7 @@ impl LayerNorm {
         })
     }
 
-    fn on_processor(&self, x: &Tensor, modulation: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
+    fn on_cpu(&self, x: &Tensor, modulation: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
         let (factor, addend) = self.affine(modulation)?;
         let features = self.weight.elem_count();
         let mut result = vec![0f32; x.elem_count()];

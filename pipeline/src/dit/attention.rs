@@ -1,26 +1,25 @@
 //! Full attention over text and image tokens without a tokens x tokens matrix.
 //!
-//! On the processor this is the kernel of [`kernels::attention`](crate::kernels::attention); elsewhere queries are
-//! taken in blocks that see all keys at once.
+//! On the CPU this is the kernel of [`kernels::attention`](crate::kernels::attention); on GPUs some heads and queries are
+//! taken at a time, which see all keys at once.
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{Device, Tensor};
 use candle_nn::{ops, rotary_emb};
 use half::bf16;
 
 use super::adaln::LayerNorm;
 use super::config::DitConfig;
-use super::processor::{Processor, Pushed};
+use super::processor::{CpuHeads, Pushed};
 use super::rope::Rope;
 use crate::error::{Error, Result};
+use crate::index32::OperandLimit;
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::tensors::with_f32;
 use crate::linear::Operand;
 use crate::progress::CancelToken;
 
-/// Queries in a block on other devices.
-const QUERIES: usize = 256;
-/// Scores that may exist at once on other devices.
-const SCORES: usize = 1 << 27;
+/// Queries in a block on GPUs: enough rows for a matrix product at its full speed.
+const QUERIES: usize = 1024;
 
 /// The norms of queries and keys, one pair for all heads of a layer.
 #[derive(Debug)]
@@ -43,48 +42,48 @@ pub(super) struct Heads<'a> {
 
 /// Queries, keys and values.
 pub(super) enum Parts {
-    /// On the processor, in f32.
-    F32(Processor<f32>),
-    /// On the processor, in bf16.
-    Bf16(Processor<bf16>),
-    /// Queries, keys and values in pieces `[heads, rows, dim]` along the tokens.
-    Device([Vec<Tensor>; 3]),
+    /// On the CPU, in f32.
+    F32(CpuHeads<f32>),
+    /// On the CPU, in bf16.
+    Bf16(CpuHeads<bf16>),
+    /// Queries, keys and values in pieces `[heads, rows, dim]` along the tokens; queries are scaled.
+    Device([Vec<Tensor>; 3], OperandLimit),
 }
 
-/// Number types that [`Parts`] are kept in on the processor.
+/// Number types that [`Parts`] are kept in on the CPU.
 pub(super) trait Kept: Operand {
-    fn parts(processor: Processor<Self>) -> Parts;
-    fn processor(parts: &Parts) -> Option<&Processor<Self>>;
+    fn parts(heads: CpuHeads<Self>) -> Parts;
+    fn cpu(parts: &Parts) -> Option<&CpuHeads<Self>>;
 }
 
 impl Kept for f32 {
-    fn parts(processor: Processor<Self>) -> Parts {
-        Parts::F32(processor)
+    fn parts(heads: CpuHeads<Self>) -> Parts {
+        Parts::F32(heads)
     }
 
-    fn processor(parts: &Parts) -> Option<&Processor<Self>> {
+    fn cpu(parts: &Parts) -> Option<&CpuHeads<Self>> {
         match parts {
-            Parts::F32(processor) => Some(processor),
+            Parts::F32(heads) => Some(heads),
             _ => None,
         }
     }
 }
 
 impl Kept for bf16 {
-    fn parts(processor: Processor<Self>) -> Parts {
-        Parts::Bf16(processor)
+    fn parts(heads: CpuHeads<Self>) -> Parts {
+        Parts::Bf16(heads)
     }
 
-    fn processor(parts: &Parts) -> Option<&Processor<Self>> {
+    fn cpu(parts: &Parts) -> Option<&CpuHeads<Self>> {
         match parts {
-            Parts::Bf16(processor) => Some(processor),
+            Parts::Bf16(heads) => Some(heads),
             _ => None,
         }
     }
 }
 
 impl<'a> Heads<'a> {
-    /// For `tokens` tokens, the first `text` of which are not rotated; on the processor in f32.
+    /// For `tokens` tokens, the first `text` of which are not rotated; on the CPU in f32.
     ///
     /// # Errors
     /// A wrong [`CPU_VARIABLE`](crate::kernels::cpu::CPU_VARIABLE).
@@ -95,29 +94,38 @@ impl<'a> Heads<'a> {
         (text, tokens): (usize, usize),
         device: &Device,
     ) -> Result<Self> {
-        if device.is_cpu() {
-            let level = CpuLevel::selected()?;
-            return Ok(Self::processor::<f32>(
-                config,
-                norm,
-                rope,
-                (text, tokens),
-                level,
-            ));
+        if let Some(limit) = OperandLimit::of(device) {
+            return Self::limited(config, norm, rope, (text, tokens), limit);
         }
-        let parts = Parts::Device(Default::default());
+        let level = CpuLevel::selected()?;
+        Ok(Self::cpu::<f32>(config, norm, rope, (text, tokens), level))
+    }
+
+    /// As [`new`](Self::new), for devices whose operands are limited.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for more tokens than these can number.
+    fn limited(
+        config: &DitConfig,
+        norm: &'a QkNorm,
+        rope: &'a Rope,
+        (text, tokens): (usize, usize),
+        limit: OperandLimit,
+    ) -> Result<Self> {
+        limit.admit(tokens * config.hidden)?;
+        let parts = Parts::Device(Default::default(), limit);
         Ok(Self::with(config, norm, rope, (text, tokens), parts))
     }
 
-    /// As [`new`](Self::new) on the processor in `T`.
-    pub fn processor<T: Kept>(
+    /// As [`new`](Self::new) on the CPU in `T`.
+    pub fn cpu<T: Kept>(
         config: &DitConfig,
         norm: &'a QkNorm,
         rope: &'a Rope,
         (text, tokens): (usize, usize),
         level: CpuLevel,
     ) -> Self {
-        let parts = T::parts(Processor::new(level, tokens, config.heads, config.head_dim));
+        let parts = T::parts(CpuHeads::new(level, tokens, config.heads, config.head_dim));
         Self::with(config, norm, rope, (text, tokens), parts)
     }
 
@@ -145,7 +153,7 @@ impl<'a> Heads<'a> {
         let (count, width) = rows.dims2()?;
         self.check(count, width)?;
         let image = self.filled.checked_sub(self.text);
-        if let Parts::Device(all) = &mut self.parts {
+        if let Parts::Device(all, _) = &mut self.parts {
             let all_rows = rows.reshape((count, 3, self.heads, self.dim))?;
             for (index, pieces) in all.iter_mut().enumerate() {
                 let mut x = all_rows
@@ -160,6 +168,9 @@ impl<'a> Heads<'a> {
                         x = rotate(&x, self.rope, first)?;
                     }
                 }
+                if index == 0 {
+                    x = (x / (self.dim as f64).sqrt())?;
+                }
                 pieces.push(x);
             }
             self.filled += count;
@@ -169,7 +180,7 @@ impl<'a> Heads<'a> {
         }
     }
 
-    /// As [`push`](Self::push), for heads on the processor.
+    /// As [`push`](Self::push), for heads on the CPU.
     pub fn push_rows(&mut self, rows: &[f32]) -> Result<()> {
         let width = 3 * self.heads * self.dim;
         let count = rows.len() / width.max(1);
@@ -185,7 +196,7 @@ impl<'a> Heads<'a> {
         match &mut self.parts {
             Parts::F32(all) => all.push(&pushed)?,
             Parts::Bf16(all) => all.push(&pushed)?,
-            Parts::Device(_) => return Err(Error::invalid("rows of the processor for a device")),
+            Parts::Device(..) => return Err(Error::invalid("rows of the CPU for a GPU")),
         }
         self.filled += count;
         Ok(())
@@ -206,8 +217,9 @@ impl<'a> Heads<'a> {
         let values = match &self.parts {
             Parts::F32(all) => all.values(),
             Parts::Bf16(all) => all.values(),
-            Parts::Device([q, k, v]) => {
-                return Ok([Tensor::cat(q, 1)?, Tensor::cat(k, 1)?, Tensor::cat(v, 1)?]);
+            Parts::Device([q, k, v], _) => {
+                let q = (Tensor::cat(q, 1)? * (self.dim as f64).sqrt())?;
+                return Ok([q, Tensor::cat(k, 1)?, Tensor::cat(v, 1)?]);
             }
         };
         let shape = (self.heads, self.tokens, self.dim);
@@ -217,24 +229,25 @@ impl<'a> Heads<'a> {
 
     /// `softmax(q k^T / sqrt(dim)) v` of all tokens, heads side by side: `[tokens, hidden]`.
     pub fn attend(self, cancel: &CancelToken) -> Result<Tensor> {
-        match &self.parts {
-            Parts::Device([q, k, v]) => {
-                self.complete()?;
-                let (q, k, v) = (Tensor::cat(q, 1)?, Tensor::cat(k, 1)?, Tensor::cat(v, 1)?);
-                on_device(&q, &k, &v, cancel)
+        self.complete()?;
+        match self.parts {
+            Parts::Device(pieces, limit) => {
+                // The pieces of each are given up before the next are joined.
+                let joined = pieces.map(|pieces| limit.cat(&pieces, 1));
+                on_device(joined, &limit, cancel)
             }
             _ => {
                 let shape = (self.tokens, self.heads * self.dim);
-                let out = self.attend_processor::<f32>(cancel)?;
+                let out = self.attend_cpu::<f32>(cancel)?;
                 Ok(Tensor::from_vec(out, shape, &Device::Cpu)?)
             }
         }
     }
 
-    /// As [`attend`](Self::attend), for heads that were made by [`processor`](Self::processor) for `T`.
-    pub fn attend_processor<T: Kept>(self, cancel: &CancelToken) -> Result<Vec<T>> {
+    /// As [`attend`](Self::attend), for heads that were made by [`cpu`](Self::cpu) for `T`.
+    pub fn attend_cpu<T: Kept>(self, cancel: &CancelToken) -> Result<Vec<T>> {
         self.complete()?;
-        T::processor(&self.parts)
+        T::cpu(&self.parts)
             .ok_or_else(|| {
                 Error::invalid("attention in another number type than that of its heads")
             })?
@@ -263,27 +276,39 @@ fn rotate(x: &Tensor, rope: &Rope, first: usize) -> Result<Tensor> {
     Ok(turned.squeeze(0)?)
 }
 
-/// Attention of `[heads, tokens, dim]` with all keys for a block of queries of all heads.
-fn on_device(q: &Tensor, k: &Tensor, v: &Tensor, cancel: &CancelToken) -> Result<Tensor> {
+/// Heads and queries that are taken at a time, for `heads` heads over `tokens` tokens: so many queries of one head that
+/// their scores stay small, and then as many heads.
+pub(super) fn block(heads: usize, tokens: usize, limit: &OperandLimit) -> (usize, usize) {
+    let queries = limit.most(tokens).min(QUERIES).min(tokens.max(1));
+    (limit.most(queries * tokens).min(heads.max(1)), queries)
+}
+
+/// Attention of scaled queries, of keys and of values `[heads, tokens, dim]`: `[tokens, heads * dim]`.
+fn on_device(
+    qkv: [Result<Tensor>; 3],
+    limit: &OperandLimit,
+    cancel: &CancelToken,
+) -> Result<Tensor> {
+    let [q, k, v] = qkv;
+    let (q, k, v) = (q?, k?.t()?, v?);
     let (heads, tokens, dim) = q.dims3()?;
-    let scale = 1.0 / (dim as f64).sqrt();
-    let keys = k.t()?.contiguous()?;
-    let block = (SCORES / (heads * tokens).max(1)).clamp(1, QUERIES);
-    let mut blocks = Vec::with_capacity(tokens.div_ceil(block));
+    let (group, block) = block(heads, tokens, limit);
+    let out = Tensor::zeros((tokens, heads * dim), q.dtype(), q.device())?;
     for first in (0..tokens).step_by(block) {
-        cancel.check()?;
-        let queries = (q
-            .narrow(1, first, block.min(tokens - first))?
-            .contiguous()?
-            * scale)?;
-        let weights = ops::softmax(&queries.matmul(&keys)?, D::Minus1)?;
-        blocks.push(weights.matmul(v)?);
+        let count = block.min(tokens - first);
+        let mut groups = Vec::with_capacity(heads.div_ceil(group));
+        for head in (0..heads).step_by(group) {
+            cancel.check()?;
+            let size = group.min(heads - head);
+            let of = |x: &Tensor| x.narrow(0, head, size);
+            let queries = of(&q)?.narrow(1, first, count)?.contiguous()?;
+            let scores = limit.matmul(&queries, &of(&k)?)?;
+            groups.push(limit.matmul(&ops::softmax_last_dim(&scores)?, &of(&v)?)?);
+        }
+        let rows = limit.cat(&groups, 0)?.transpose(0, 1)?.contiguous()?;
+        out.slice_set(&rows.reshape((count, heads * dim))?, 0, first)?;
     }
-    let all = Tensor::cat(&blocks, 1)?;
-    Ok(all
-        .transpose(0, 1)?
-        .contiguous()?
-        .reshape((tokens, heads * dim))?)
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -328,9 +353,9 @@ mod tests {
         }
     }
 
-    /// More tokens than fit into one block of queries or keys.
+    /// More tokens than fit into one block of queries or keys, and from one query of one head at a time to all at once.
     #[test]
-    fn blocks_equal_the_plain_formula() {
+    fn blocks_equal_the_plain_formula_and_stay_below_the_limit() {
         let grid = Grid {
             frames: 3,
             rows: 12,
@@ -341,28 +366,42 @@ mod tests {
         let tokens = text + grid.tokens();
         let rows = wave(&[tokens, 96], 0.77);
         let new = || Heads::new(&config, &norm, &rope, (text, tokens), &Device::Cpu).unwrap();
-        let mut processor = new();
-        let mut device = Heads {
-            parts: Parts::Device(Default::default()),
-            ..new()
-        };
-        for heads in [&mut processor, &mut device] {
+        let fill = |mut heads: Heads<'_>| {
             for (first, count) in [(0, text), (text, 100), (text + 100, tokens - text - 100)] {
-                heads.push(&rows.narrow(0, first, count).unwrap()).unwrap();
+                let rows = rows.narrow(0, first, count).unwrap();
+                heads.push(&rows).unwrap();
             }
+            (
+                heads.tensors().unwrap(),
+                heads.attend(&CancelToken::new()).unwrap(),
+            )
+        };
+        let (want_heads, want) = fill(new());
+        // Nothing may be larger than the tokens with their features.
+        for elements in [tokens * 32 + 1, 50_000, 1 << 20] {
+            let limit = OperandLimit::new(elements);
+            let sizes = (text, tokens);
+            let heads = Heads::limited(&config, &norm, &rope, sizes, limit.clone()).unwrap();
+            let (got_heads, got) = fill(heads);
+            for (a, b) in got_heads.iter().zip(&want_heads) {
+                assert!(difference(a, b) < 1e-5);
+            }
+            assert!(difference(&got, &want) < 1e-4, "{elements} elements");
+            assert!(limit.operations() > 0 && limit.largest() < elements);
         }
-        for (a, b) in processor
-            .tensors()
-            .unwrap()
-            .iter()
-            .zip(&device.tensors().unwrap())
-        {
-            assert!(difference(a, b) < 1e-5);
-        }
-        let cancel = CancelToken::new();
-        let got = processor.attend(&cancel).unwrap();
-        let want = device.attend(&cancel).unwrap();
-        assert!(difference(&got, &want) < 1e-4);
+        let few = OperandLimit::new(tokens * 32);
+        assert!(Heads::limited(&config, &norm, &rope, (text, tokens), few).is_err());
+    }
+
+    #[test]
+    fn blocks_of_the_released_models() {
+        let gpu = OperandLimit::gpu();
+        // Stage II at 1080p, one head at a time; Stage I, many.
+        assert_eq!(block(30, 104_746, &gpu), (1, 1024));
+        assert_eq!(block(48, 6_466, &gpu), (20, 1024));
+        // More tokens than scores in a part: single queries.
+        assert_eq!(block(30, 200_000_000, &gpu), (1, 1));
+        assert_eq!(block(2, 5, &OperandLimit::new(12)), (1, 2));
     }
 
     fn difference(a: &Tensor, b: &Tensor) -> f32 {

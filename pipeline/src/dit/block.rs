@@ -9,19 +9,18 @@ use super::attention::{Heads, QkNorm};
 use super::config::DitConfig;
 use super::fused;
 use super::rope::Rope;
-use super::{Tap, TapPoint};
+use super::{Probe, ProbePoint};
 use crate::checkpoint::Weights;
 use crate::error::Result;
+use crate::index32::OperandLimit;
 use crate::kernels::cpu::best_dtype;
 use crate::kernels::elementwise::gelu_tanh;
 use crate::kernels::tensors::with_f32;
 use crate::linear::Linear;
 use crate::progress::Progress;
 
-/// Operations in a step between two looks at the cancel token, for one processor thread.
+/// Operations in a step between two looks at the cancel token, for one thread.
 const STEP_OPERATIONS: usize = 5_000_000_000;
-/// Rows in a step on other devices.
-const DEVICE_ROWS: usize = 16_384;
 
 /// Tokens `[text + image, hidden]`, text first. Blocks change the rows in place.
 pub(super) struct Tokens {
@@ -105,7 +104,7 @@ impl Block {
         embedding: &Tensor,
         rope: &Rope,
         progress: &Progress,
-        tap: &mut Option<&mut Tap<'_>>,
+        probe: &mut Option<&mut Probe<'_>>,
     ) -> Result<()> {
         progress.check()?;
         let (image, text) = adaln::modulations(&self.modulation, embedding)?;
@@ -114,9 +113,9 @@ impl Block {
         if device.is_cpu() {
             let segments = (&image, &text);
             let done = if self.takes_bf16() {
-                fused::forward::<bf16>(self, config, tokens, segments, rope, progress, tap)?
+                fused::forward::<bf16>(self, config, tokens, segments, rope, progress, probe)?
             } else {
-                fused::forward::<f32>(self, config, tokens, segments, rope, progress, tap)?
+                fused::forward::<f32>(self, config, tokens, segments, rope, progress, probe)?
             };
             if done {
                 return Ok(());
@@ -138,13 +137,13 @@ impl Block {
             heads.push(&qkv.forward(&x)?)?;
         }
         drop(qkv);
-        self.tap_heads(&heads, tap)?;
+        self.show_heads(&heads, probe)?;
         let attended = heads.attend(progress.cancel_token())?;
-        if let Some(tap) = tap {
+        if let Some(probe) = probe {
             let by_head = attended
                 .reshape((all, config.heads, config.head_dim))?
                 .transpose(0, 1)?;
-            tap(TapPoint::Attention(self.index), &by_head)?;
+            probe(ProbePoint::Attention(self.index), &by_head)?;
         }
 
         let dense = widened(&self.dense, dtype, &steps)?;
@@ -175,28 +174,29 @@ impl Block {
             && layers.into_iter().all(Linear::takes_bf16)
     }
 
-    /// Shows `tap` the queries, keys and values.
-    pub(super) fn tap_heads(
+    /// Shows `probe` the queries, keys and values.
+    pub(super) fn show_heads(
         &self,
         heads: &Heads<'_>,
-        tap: &mut Option<&mut Tap<'_>>,
+        probe: &mut Option<&mut Probe<'_>>,
     ) -> Result<()> {
-        if let Some(tap) = tap {
+        if let Some(probe) = probe {
             let [query, key, value] = heads.tensors()?;
-            tap(TapPoint::Query(self.index), &query)?;
-            tap(TapPoint::Key(self.index), &key)?;
-            tap(TapPoint::Value(self.index), &value)?;
+            probe(ProbePoint::Query(self.index), &query)?;
+            probe(ProbePoint::Key(self.index), &key)?;
+            probe(ProbePoint::Value(self.index), &value)?;
         }
         Ok(())
     }
 }
 
-/// Rows that pass through the widest layers in well under 100 ms.
+/// Rows that pass through the widest layers in well under 100 ms; on GPUs, whose results are small operands.
 fn rows_in_step(config: &DitConfig, device: &Device) -> usize {
-    if !device.is_cpu() {
-        return DEVICE_ROWS;
+    let widest = config.widest();
+    if let Some(limit) = OperandLimit::of(device) {
+        return limit.most(widest);
     }
-    let operations = 2 * config.hidden * config.mlp.max(3 * config.hidden);
+    let operations = 2 * config.hidden * widest;
     (STEP_OPERATIONS * rayon::current_num_threads() / operations.max(1)).clamp(64, 4096)
 }
 

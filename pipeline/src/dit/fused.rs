@@ -1,4 +1,4 @@
-//! A block on the processor: packed products with what precedes and follows them fused, rows changed in place.
+//! A block on the CPU: packed products with what precedes and follows them fused, rows changed in place.
 
 use candle_core::Tensor;
 
@@ -8,7 +8,7 @@ use super::block::{Block, Tokens};
 use super::config::DitConfig;
 use super::processor::normalize_rows;
 use super::rope::Rope;
-use super::{Tap, TapPoint};
+use super::{Probe, ProbePoint};
 use crate::error::{Error, Result};
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::gemm::{Finish, Number, Rows};
@@ -87,7 +87,7 @@ pub(super) fn forward<T: Kept>(
     (image, text): (&Segment, &Segment),
     rope: &Rope,
     progress: &Progress,
-    tap: &mut Option<&mut Tap<'_>>,
+    probe: &mut Option<&mut Probe<'_>>,
 ) -> Result<bool> {
     let (all, hidden) = tokens.rows.dims2()?;
     let level = CpuLevel::selected()?;
@@ -106,7 +106,7 @@ pub(super) fn forward<T: Kept>(
         return Ok(false);
     };
     let (text_norm, image_norm) = norms(&block.norm1, |segment| &segment.attention)?;
-    let mut heads = Heads::processor::<T>(config, &block.qk_norm, rope, (tokens.text, all), level);
+    let mut heads = Heads::cpu::<T>(config, &block.qk_norm, rope, (tokens.text, all), level);
     with_f32(&tokens.rows, |rows| {
         let mut projected = vec![0f32; longest * 3 * hidden];
         for &(first, count) in &steps {
@@ -124,13 +124,13 @@ pub(super) fn forward<T: Kept>(
         Ok(())
     })?;
     drop(qkv);
-    block.tap_heads(&heads, tap)?;
-    let attended = heads.attend_processor::<T>(progress.cancel_token())?;
-    if let Some(tap) = tap {
+    block.show_heads(&heads, probe)?;
+    let attended = heads.attend_cpu::<T>(progress.cancel_token())?;
+    if let Some(probe) = probe {
         let wide: Vec<f32> = attended.iter().map(|value| value.to_f32()).collect();
         let shape = (all, config.heads, config.head_dim);
         let wide = Tensor::from_vec(wide, shape, tokens.rows.device())?;
-        tap(TapPoint::Attention(block.index), &wide.transpose(0, 1)?)?;
+        probe(ProbePoint::Attention(block.index), &wide.transpose(0, 1)?)?;
     }
 
     let layers = (

@@ -8,6 +8,7 @@ pub mod embed;
 mod fused;
 mod processor;
 pub mod rope;
+mod sizes;
 pub mod transformer;
 
 pub use config::{DitConfig, Grid};
@@ -18,11 +19,11 @@ use candle_core::Tensor;
 use crate::error::Result;
 
 /// Sees intermediate values of one sample. Tensors are copies or never change afterwards.
-pub type Tap<'a> = dyn FnMut(TapPoint, &Tensor) -> Result<()> + 'a;
+pub type Probe<'a> = dyn FnMut(ProbePoint, &Tensor) -> Result<()> + 'a;
 
-/// Where a [`Tap`] looks. Blocks count from 0.
+/// Where a [`Probe`] looks. Blocks count from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TapPoint {
+pub enum ProbePoint {
     /// Embedding of the timestep, `[1, time_dim]`; only with [`DitConfig::reference`], as are the next two.
     TimeEmbedding,
     /// Embedding of the number of latent frames.

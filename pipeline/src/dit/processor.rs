@@ -1,4 +1,4 @@
-//! Queries, keys and values on the processor, in the layout of the attention kernel, and the rows of layer norms.
+//! Queries, keys and values on the CPU, in the layout of the attention kernel, and the rows of layer norms.
 
 use rayon::prelude::*;
 
@@ -15,7 +15,7 @@ use crate::progress::CancelToken;
 
 /// Queries, keys and values of one sample, in `T`.
 #[derive(Debug)]
-pub(super) struct Processor<T> {
+pub(super) struct CpuHeads<T> {
     level: CpuLevel,
     tokens: usize,
     dim: usize,
@@ -35,7 +35,7 @@ pub(super) struct Pushed<'a> {
     pub key: &'a LayerNorm,
 }
 
-impl<T: Operand> Processor<T> {
+impl<T: Operand> CpuHeads<T> {
     pub fn new(level: CpuLevel, tokens: usize, heads: usize, dim: usize) -> Self {
         Self {
             level,

@@ -7,9 +7,10 @@ use super::block::{Block, Tokens};
 use super::config::DitConfig;
 use super::embed::{NumberEmbedding, PatchEmbedding, unpatchify};
 use super::rope::Rope;
-use super::{Tap, TapPoint};
+use super::{Probe, ProbePoint};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
+use crate::index32::OperandLimit;
 use crate::linear::Linear;
 use crate::progress::Progress;
 
@@ -51,7 +52,7 @@ pub struct Transformer {
 
 impl Transformer {
     /// Loads the network at `weights`, whose names are those of the release without a prefix. Activations are f32 on
-    /// the processor and have the type of `weights` elsewhere.
+    /// the CPU and have the type of `weights` elsewhere.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] naming all tensors that are missing or of another shape; [`Error::Cancelled`].
@@ -150,17 +151,17 @@ impl Transformer {
     }
 
     /// One sample: `latent` `[frames, channels, height, width]` and `text` `[length, text_dim]` to a result of the
-    /// shape of the latent, in float32. `tap` sees intermediate values.
+    /// shape of the latent, in float32. `probe` sees intermediate values.
     ///
     /// # Errors
-    /// As [`forward`](Self::forward), and those of `tap`.
+    /// As [`forward`](Self::forward), and those of `probe`.
     pub fn sample(
         &self,
         latent: &Tensor,
         times: Times,
         text: &Tensor,
         progress: &Progress,
-        mut tap: Option<&mut Tap<'_>>,
+        mut probe: Option<&mut Probe<'_>>,
     ) -> Result<Tensor> {
         progress.check()?;
         let (frames, channels, height, width) = latent.dims4()?;
@@ -172,24 +173,34 @@ impl Transformer {
             )));
         }
         let grid = self.config.grid(frames, height, width)?;
+        if let Some(limit) = OperandLimit::of(&self.device) {
+            limit.admit((length + grid.tokens()) * self.config.hidden)?;
+        }
         let latent = latent.to_device(&self.device)?.to_dtype(self.dtype)?;
         let text = text.to_device(&self.device)?.to_dtype(self.dtype)?;
-        let embedding = self.embedding(times, frames, &mut tap)?;
+        let embedding = self.embedding(times, frames, &mut probe)?;
         let rope = Rope::new(grid, self.config.head_dim, self.config.rope_theta);
         let tokens = Tokens {
             rows: self.patches.forward(&latent, &text, grid)?,
             text: length,
         };
         for (index, block) in self.blocks.iter().enumerate() {
-            if let Some(tap) = &mut tap {
-                tap(TapPoint::Tokens(index), &tokens.rows.copy()?)?;
+            if let Some(probe) = &mut probe {
+                probe(ProbePoint::Tokens(index), &tokens.rows.copy()?)?;
             }
-            block.forward(&self.config, &tokens, &embedding, &rope, progress, &mut tap)?;
+            block.forward(
+                &self.config,
+                &tokens,
+                &embedding,
+                &rope,
+                progress,
+                &mut probe,
+            )?;
         }
-        if let Some(tap) = &mut tap {
-            tap(TapPoint::Tokens(self.blocks.len()), &tokens.rows.copy()?)?;
-            tap(
-                TapPoint::FinalNorm,
+        if let Some(probe) = &mut probe {
+            probe(ProbePoint::Tokens(self.blocks.len()), &tokens.rows.copy()?)?;
+            probe(
+                ProbePoint::FinalNorm,
                 &self.final_norm.forward(&tokens.rows, None)?,
             )?;
         }
@@ -233,7 +244,7 @@ impl Transformer {
         &self,
         times: Times,
         frames: usize,
-        tap: &mut Option<&mut Tap<'_>>,
+        probe: &mut Option<&mut Probe<'_>>,
     ) -> Result<Tensor> {
         let (device, dtype) = (&self.device, self.dtype);
         let mut sum = self.time.forward(times.timestep, device, dtype)?;
@@ -242,14 +253,14 @@ impl Transformer {
             let size = size.forward(frames as f64, device, dtype)?;
             let step = step.forward(times.reference_step, device, dtype)?;
             sum = ((&time + &size)? + &step)?;
-            if let Some(tap) = tap {
-                tap(TapPoint::TimeEmbedding, &time)?;
-                tap(TapPoint::SizeEmbedding, &size)?;
-                tap(TapPoint::ReferenceEmbedding, &step)?;
+            if let Some(probe) = probe {
+                probe(ProbePoint::TimeEmbedding, &time)?;
+                probe(ProbePoint::SizeEmbedding, &size)?;
+                probe(ProbePoint::ReferenceEmbedding, &step)?;
             }
         }
-        if let Some(tap) = tap {
-            tap(TapPoint::Embedding, &sum)?;
+        if let Some(probe) = probe {
+            probe(ProbePoint::Embedding, &sum)?;
         }
         Ok(sum)
     }

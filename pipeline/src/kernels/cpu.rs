@@ -60,6 +60,18 @@ impl CpuLevel {
         }
     }
 
+    /// As [`selected`](Self::selected), for code that cannot report a wrong name: that one is an error wherever a model is
+    /// loaded.
+    pub fn selected_or_detected() -> Self {
+        Self::selected().unwrap_or_else(|_| Self::detected())
+    }
+
+    /// This level, or the processor's where that is less. Kernels of any level can be asked for; what runs is one that the
+    /// processor has.
+    pub fn available(self) -> Self {
+        self.min(Self::detected())
+    }
+
     fn choose(value: &str, detected: Self) -> Result<Self> {
         if value.is_empty() {
             return Ok(detected);
@@ -77,8 +89,18 @@ impl CpuLevel {
     /// have.
     pub fn has_vnni(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        if self.min(Self::detected()) >= Self::Avx512 {
+        if self.available() >= Self::Avx512 {
             return is_x86_feature_detected!("avx512vnni");
+        }
+        false
+    }
+
+    /// Whether kernels at or below this level may convert between f16 and f32: F16C, which every processor with AVX2 has
+    /// though nothing says that it must.
+    pub fn has_f16c(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self.available() >= Self::Avx2 {
+            return is_x86_feature_detected!("f16c");
         }
         false
     }
@@ -121,7 +143,7 @@ impl FromStr for CpuLevel {
 
 /// The number type that is fastest on this processor: BF16 where it has bf16 dot products, else F32.
 pub fn best_dtype() -> DType {
-    match CpuLevel::selected().unwrap_or_else(|_| CpuLevel::detected()) {
+    match CpuLevel::selected_or_detected() {
         CpuLevel::Bf16 => DType::BF16,
         _ => DType::F32,
     }
@@ -129,6 +151,8 @@ pub fn best_dtype() -> DType {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use super::*;
 
     #[test]
@@ -153,6 +177,41 @@ mod tests {
             CpuLevel::choose("", CpuLevel::Avx2).unwrap(),
             CpuLevel::Avx2
         );
+    }
+
+    /// The Rust files below `folder` that are no tests.
+    fn sources(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let tests = |path: &PathBuf| path.file_stem().is_some_and(|name| name == "tests");
+        paths
+            .filter(|path| !tests(path))
+            .flat_map(|path| match path.is_dir() {
+                true => sources(&path),
+                false => vec![path],
+            })
+            .collect()
+    }
+
+    /// A level is selected once and handed on: whoever asks the processor instead does not honour [`CPU_VARIABLE`].
+    #[test]
+    fn nothing_else_asks_the_processor() {
+        let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let this = Path::new(file!()).file_name().unwrap();
+        let mut asked = Vec::new();
+        let files = sources(&library);
+        assert!(files.iter().any(|path| path.ends_with(this)));
+        for path in files {
+            let text = std::fs::read_to_string(&path).unwrap();
+            // What follows are the file's own tests.
+            let code = text.split("mod tests {").next().unwrap();
+            let asks = ["CpuLevel::detected", "is_x86_feature_detected"];
+            let program = path.strip_prefix(&library).unwrap().starts_with("bin");
+            if !program && !path.ends_with(this) && asks.iter().any(|asks| code.contains(asks)) {
+                asked.push(path);
+            }
+        }
+        assert!(asked.is_empty(), "{asked:?}");
     }
 
     #[test]

@@ -61,16 +61,12 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// The values of `samples` from index `first` on, as many as `out` holds.
+    /// The values of `samples` from index `first` on, as many as `out` holds: a row or so, by one thread.
     pub fn decode_from(&self, samples: &Samples, first: usize, out: &mut [f32]) {
         fn each<S: Code>(scale: &Scale, codes: &[S], out: &mut [f32]) {
-            out.par_chunks_mut(PART)
-                .zip(codes.par_chunks(PART))
-                .for_each(|(out, codes)| {
-                    for (out, code) in out.iter_mut().zip(codes) {
-                        *out = code.to_f32() * scale.gain + scale.offset;
-                    }
-                });
+            for (out, code) in out.iter_mut().zip(codes) {
+                *out = code.to_f32() * scale.gain + scale.offset;
+            }
         }
         match samples {
             Samples::U8(codes) => each(self, &codes[first..], out),
@@ -79,7 +75,7 @@ impl Scale {
     }
 
     /// The codes nearest to `values`.
-    pub fn encode<S: Code>(&self, values: &[f32], out: &mut [S]) {
+    pub fn encode<S: Code>(&self, level: CpuLevel, values: &[f32], out: &mut [S]) {
         let (gain, offset) = self.inverse();
         out.par_chunks_mut(PART)
             .zip(values.par_chunks(PART))
@@ -92,7 +88,7 @@ impl Scale {
                     max,
                     out,
                 };
-                run(CpuLevel::detected(), work);
+                run(level, work);
             });
     }
 
@@ -290,7 +286,7 @@ mod tests {
             let mut plane = vec![0.0; latent.len()];
             latent_to_plane(&latent, width, &mut plane);
             let mut want = vec![0u8; latent.len()];
-            scale.encode(&plane, &mut want);
+            scale.encode(CpuLevel::Scalar, &plane, &mut want);
             for level in CpuLevel::ALL {
                 let mut got = vec![7u8; latent.len()];
                 latent_to_codes(level, &latent, width, scale, &mut got);
@@ -312,7 +308,7 @@ mod tests {
             let mut values = vec![0.0; codes.len()];
             scale.decode_from(&Samples::U16(codes.clone()), 0, &mut values);
             let mut back = vec![0u16; codes.len()];
-            scale.encode(&values, &mut back);
+            scale.encode(CpuLevel::detected(), &values, &mut back);
             assert_eq!(back, codes, "{depth} bits");
         }
     }
@@ -324,8 +320,11 @@ mod tests {
             offset: 0.0,
             max: 255.0,
         };
-        let mut out = [7u8; 5];
-        scale.encode(&[-3.0, 300.0, f32::NAN, 1.5, f32::INFINITY], &mut out);
-        assert_eq!(out, [0, 255, 0, 2, 255]);
+        for level in CpuLevel::ALL {
+            let mut out = [7u8; 5];
+            let values = [-3.0, 300.0, f32::NAN, 1.5, f32::INFINITY];
+            scale.encode(level, &values, &mut out);
+            assert_eq!(out, [0, 255, 0, 2, 255], "{level}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Between candle tensors on the processor and the slices that the kernels work on.
+//! Between candle tensors on the CPU and the slices that the kernels work on.
 
 use std::cell::RefCell;
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// Nothing is copied when the tensor is f32 and contiguous; else a converted copy lives for the call.
 ///
 /// # Errors
-/// [`Error::Invalid`] when the tensor is not on the processor, else those of `work`.
+/// [`Error::Invalid`] when the tensor is not on the CPU, else those of `work`.
 pub fn with_f32<R>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
@@ -24,14 +24,14 @@ pub fn with_f32<R>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> Result<R>) -> R
     match values {
         Some(values) => work(values),
         None => Err(Error::invalid(format!(
-            "a processor kernel was called with a {:?} tensor on {:?}",
+            "a kernel of the CPU was called with a {:?} tensor on {:?}",
             tensor.dtype(),
             tensor.device().location()
         ))),
     }
 }
 
-/// Calls `work` with the values of `tensor`, an f32 tensor on the processor in row-major order, to change them in place.
+/// Calls `work` with the values of `tensor`, an f32 tensor on the CPU in row-major order, to change them in place.
 ///
 /// # Errors
 /// [`Error::Invalid`] when the tensor is of another kind, else those of `work`.
@@ -43,7 +43,7 @@ pub fn with_f32_mut<R>(tensor: &Tensor, work: impl FnOnce(&mut [f32]) -> Result<
     tensor.inplace_op1(&change)?;
     change.outcome.into_inner().unwrap_or_else(|| {
         Err(Error::invalid(format!(
-            "a processor kernel cannot change a {:?} tensor on {:?} in place",
+            "a kernel of the CPU cannot change a {:?} tensor on {:?} in place",
             tensor.dtype(),
             tensor.device().location()
         )))
@@ -58,7 +58,7 @@ struct Change<F, R> {
 
 impl<R, F: FnOnce(&mut [f32]) -> Result<R>> InplaceOp1 for Change<F, R> {
     fn name(&self) -> &'static str {
-        "processor kernel"
+        "kernel of the CPU"
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {

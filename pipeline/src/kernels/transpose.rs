@@ -24,7 +24,7 @@ pub fn turn(
     assert!(rows <= SQUARE && columns <= SQUARE);
     assert!(rows == 0 || (rows - 1) * stride + columns <= from.len());
     #[cfg(target_arch = "x86_64")]
-    if rows == SQUARE && columns == SQUARE && level.min(CpuLevel::detected()) >= CpuLevel::Avx512 {
+    if rows == SQUARE && columns == SQUARE && level.available() >= CpuLevel::Avx512 {
         // SAFETY: the processor was found to have AVX-512F, and `from` to have 16 rows of 16 values.
         return unsafe { avx512(from.as_ptr(), stride, to) };
     }

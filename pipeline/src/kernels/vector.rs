@@ -27,7 +27,7 @@ pub fn run<W: Work>(level: CpuLevel, work: W) -> W::Result {
         unsafe fn avx512<W: Work>(work: W) -> W::Result {
             work.run()
         }
-        match level.min(CpuLevel::detected()) {
+        match level.available() {
             CpuLevel::Scalar => {}
             // SAFETY: the processor was found to have this.
             CpuLevel::Avx2 => return unsafe { avx2(work) },

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::golden::{Check, GUIDED, Golden, NETWORK, TABLE};
 use crate::checkpoint::{Checkpoint, LoraMode, ModelFolder, Weights};
-use crate::dit::{TapPoint, Times, Transformer};
+use crate::dit::{ProbePoint, Times, Transformer};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::released::flow::{FlowOptions, GuidedField};
@@ -107,23 +107,23 @@ fn run(golden: &Golden, check: &Check<'_>, model: &Transformer, name: &str) -> R
 fn inside(golden: &Golden, check: &mut Check<'_>, model: &Transformer) -> Result<()> {
     let last = model.config().layers;
     let points = [
-        ("emb_time", TapPoint::TimeEmbedding),
-        ("emb_size", TapPoint::SizeEmbedding),
-        ("emb_refstep", TapPoint::ReferenceEmbedding),
-        ("emb", TapPoint::Embedding),
-        ("block0_in", TapPoint::Tokens(0)),
-        ("block0_out", TapPoint::Tokens(1)),
-        ("blockL_out", TapPoint::Tokens(last)),
-        ("attn0_q", TapPoint::Query(0)),
-        ("attn0_k", TapPoint::Key(0)),
-        ("attn0_v", TapPoint::Value(0)),
-        ("attn0_out", TapPoint::Attention(0)),
-        ("final_ln", TapPoint::FinalNorm),
+        ("emb_time", ProbePoint::TimeEmbedding),
+        ("emb_size", ProbePoint::SizeEmbedding),
+        ("emb_refstep", ProbePoint::ReferenceEmbedding),
+        ("emb", ProbePoint::Embedding),
+        ("block0_in", ProbePoint::Tokens(0)),
+        ("block0_out", ProbePoint::Tokens(1)),
+        ("blockL_out", ProbePoint::Tokens(last)),
+        ("attn0_q", ProbePoint::Query(0)),
+        ("attn0_k", ProbePoint::Key(0)),
+        ("attn0_v", ProbePoint::Value(0)),
+        ("attn0_out", ProbePoint::Attention(0)),
+        ("final_ln", ProbePoint::FinalNorm),
     ];
     let mut seen: Vec<Vec<Tensor>> = vec![Vec::new(); points.len()];
     let (x, context) = (golden.tensor("x")?, golden.tensor("context")?);
     for (index, times) in times(golden, "timesteps")?.into_iter().enumerate() {
-        let mut tap = |point: TapPoint, value: &Tensor| {
+        let mut probe = |point: ProbePoint, value: &Tensor| {
             for ((name, wanted), list) in points.iter().zip(&mut seen) {
                 if *wanted == point && golden.has(name) {
                     // Embeddings have a row of their own already.
@@ -142,7 +142,7 @@ fn inside(golden: &Golden, check: &mut Check<'_>, model: &Transformer) -> Result
             times,
             &context.get(index)?,
             check.progress,
-            Some(&mut tap),
+            Some(&mut probe),
         )?;
     }
     for ((name, _), list) in points.iter().zip(&seen) {

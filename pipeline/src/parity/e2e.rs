@@ -13,6 +13,7 @@ use crate::runtime::Runtime;
 use crate::solver_dpmpp::SdeSchedule;
 use crate::stage1;
 use crate::text::TextEncoder;
+use crate::vae::Tiling;
 
 /// Everything in a row: each step starts from what the step before gave, not from golden values.
 pub(super) fn end_to_end(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
@@ -83,7 +84,7 @@ fn enhance(golden: &Golden, check: &mut Check<'_>, clip: &Tensor, context: &Tens
     let latent = stage2::flow(&dit, options, &reference, &noise, context, check.progress)?;
     check.tensor(golden, "s2_latents", &latent, GUIDED)?;
 
-    let frames = stage2::decode(&vae, &latent, 2, check.progress)?;
+    let frames = stage2::decode(&vae, &latent, Tiling::columns(2), check.progress)?;
     for (name, index) in [
         ("s2_frame0_255", 0),
         ("s2_frame_mid_255", frames.dim(0)? / 2),

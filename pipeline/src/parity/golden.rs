@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, ModelFolder};
 use crate::error::{Error, Result};
+use crate::index32::OperandLimit;
 use crate::progress::Progress;
 
 /// Largest difference of transformer, VAE and text encoder.
@@ -24,6 +25,8 @@ pub(super) struct Golden {
     pub name: String,
     pub folder: PathBuf,
     pub config: Value,
+    /// Where the VAE works as on a GPU: the limit of its operands, and whether it saves memory.
+    pub apart: Option<(OperandLimit, bool)>,
     /// For each tensor its meaning in words.
     meanings: HashMap<String, String>,
     notes: Vec<String>,
@@ -51,6 +54,7 @@ impl Golden {
                 .into_owned(),
             folder: path.parent().unwrap_or(Path::new(".")).to_owned(),
             config: json["config"].take(),
+            apart: None,
             meanings: meanings.unwrap_or_default(),
             notes: (json["notes"].as_array().into_iter().flatten())
                 .filter_map(|note| note.as_str().map(str::to_owned))

@@ -6,16 +6,27 @@ use super::golden::{Check, FRAMES, Golden, NETWORK};
 use crate::checkpoint::{Checkpoint, ModelFolder, Weights};
 use crate::error::{Error, Result};
 use crate::released::resize;
+use crate::vae::activation::Activation;
 use crate::vae::conv::{Cache, Pass};
-use crate::vae::decoder::DecoderTap;
+use crate::vae::decoder::DecoderPoint;
 use crate::vae::resblock::ResBlock;
-use crate::vae::{Vae, VaeConfig, sample_posterior, to_bytes_range};
+use crate::vae::{Tiling, Vae, VaeConfig, sample_posterior, to_bytes_range};
 
 /// The VAE that `golden` belongs to.
 pub(super) fn load(golden: &Golden) -> Result<Vae> {
     let checkpoint =
         golden.checkpoint(&golden.config, ModelFolder::open_vae, |c| Ok(c.into_vae()))?;
-    Vae::load(&Weights::new(checkpoint, &Device::Cpu, DType::F32))
+    let weights = Weights::new(checkpoint, &Device::Cpu, DType::F32);
+    let limit = golden.apart.as_ref().map(|(limit, _)| limit.clone());
+    Vae::load_limited(&weights, VaeConfig::GROUPS, limit)
+}
+
+/// `count` column tiles, frugal where `golden` asks for it.
+fn columns(golden: &Golden, count: usize) -> Tiling {
+    Tiling {
+        frugal: golden.apart.as_ref().is_some_and(|(_, frugal)| *frugal),
+        ..Tiling::columns(count)
+    }
 }
 
 /// The scale of Stage II, which golden encodings carry.
@@ -29,7 +40,7 @@ pub(super) fn encode(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
             continue;
         };
         let x = golden.tensor(name)?;
-        let moments = vae.encode(&x, check.progress)?;
+        let moments = vae.encode_tiled(&x, columns(golden, 1), check.progress)?;
         let of = |part: &str| format!("{clip}_{part}");
         check.tensor(golden, &of("moments"), &moments, NETWORK)?;
         if golden.has(&of("z_scaled")) {
@@ -52,7 +63,8 @@ pub(super) fn decode(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
         let Some(clip) = name.strip_suffix("_z") else {
             continue;
         };
-        let mut frames = vae.decode(&golden.tensor(name)?, check.progress)?;
+        let z = golden.tensor(name)?;
+        let mut frames = vae.decode_tiled(&z, columns(golden, 1), check.progress)?;
         let (raw, bytes) = (format!("{clip}_raw"), format!("{clip}_frames255"));
         let known = if golden.has(&raw) {
             golden.raw(&raw)?.dim(2)?
@@ -82,7 +94,11 @@ pub(super) fn decode_tiled(golden: &Golden, check: &mut Check<'_>) -> Result<()>
         let Some(clip) = name.strip_suffix("_z") else {
             continue;
         };
-        let frames = vae.decode_tiled(&golden.tensor(name)?, tiles, overlap, check.progress)?;
+        let tiling = Tiling {
+            overlap,
+            ..columns(golden, tiles)
+        };
+        let frames = vae.decode_tiled(&golden.tensor(name)?, tiling, check.progress)?;
         check.tensor(
             golden,
             &format!("{clip}_frames255"),
@@ -100,12 +116,12 @@ pub(super) fn taps(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
     let latent = decode.tensor(&format!("{clip}_z"))?;
     let vae = load(golden)?;
     let mut seen = Vec::new();
-    vae.decode_tapped(&latent, check.progress, &mut |tap, value| {
-        let name = match tap {
-            DecoderTap::ConvIn => "conv_in".to_owned(),
-            DecoderTap::Middle(block) => format!("mid{block}"),
-            DecoderTap::LastBlock(level) => format!("up{level}_lastblock"),
-            DecoderTap::Upsample(level) => format!("up{level}_upsample"),
+    vae.decode_probed(&latent, check.progress, &mut |point, value| {
+        let name = match point {
+            DecoderPoint::ConvIn => "conv_in".to_owned(),
+            DecoderPoint::Middle(block) => format!("mid{block}"),
+            DecoderPoint::LastBlock(level) => format!("up{level}_lastblock"),
+            DecoderPoint::Upsample(level) => format!("up{level}_upsample"),
         };
         seen.push((name, value.clone()));
         Ok(())
@@ -148,9 +164,10 @@ pub(super) fn blocks(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
         let latent = latent.then(|| golden.tensor("dec_zq")).transpose()?;
         let weights = Weights::new(Checkpoint::from_tensors(tensors)?, &Device::Cpu, DType::F32);
         let channels = latent.as_ref().map(|z| z.dim(1)).transpose()?;
-        let block = ResBlock::load(&weights, inputs, outputs, channels, groups)?;
+        let limit = golden.apart.as_ref().map(|(limit, _)| limit);
+        let block = ResBlock::load(&weights, inputs, outputs, channels, groups, limit)?;
         let chunks = chunk_sizes(&golden.config[format!("{kind}_chunks")], x.dim(2)?);
-        let got = run_block(&block, &x, latent.as_ref(), &chunks, check)?;
+        let got = run_block(&block, &x, latent.as_ref(), &chunks, golden, check)?;
         check.tensor(golden, &y, &got, NETWORK)?;
     }
     Ok(())
@@ -174,16 +191,15 @@ fn run_block(
     x: &Tensor,
     latent: Option<&Tensor>,
     chunks: &[(usize, usize)],
+    golden: &Golden,
     check: &Check<'_>,
 ) -> Result<Tensor> {
-    let by_frame = |clip: &Tensor, first, count| -> Result<Tensor> {
-        Ok(clip
-            .squeeze(0)?
-            .narrow(1, first, count)?
-            .transpose(0, 1)?
-            .contiguous()?)
+    let limit = golden.apart.as_ref().map(|(limit, _)| limit);
+    let by_frame = |clip: &Tensor, first, count| -> Result<Activation> {
+        let frames = clip.squeeze(0)?.narrow(1, first, count)?.transpose(0, 1)?;
+        Activation::of(&frames, &Device::Cpu, DType::F32, limit)
     };
-    let mut cache = Cache::default();
+    let mut cache = Cache::new(columns(golden, 1).frugal);
     let (mut frame, mut latent_frame) = (0, 0);
     let mut parts = Vec::with_capacity(chunks.len());
     for (index, &(frames, latents)) in chunks.iter().enumerate() {
@@ -196,7 +212,9 @@ fn run_block(
             split: frames % 2 == 1,
             progress: check.progress,
         };
-        parts.push(block.forward(&by_frame(x, frame, frames)?, latent.as_ref(), &mut pass)?);
+        let x = by_frame(x, frame, frames)?;
+        let y = block.forward(x, latent.as_ref(), &mut pass)?;
+        parts.push(y.into_tensor()?);
         frame += frames;
         latent_frame += latents;
     }
@@ -239,4 +257,63 @@ fn pair(golden: &Golden, key: &str) -> Option<[f64; 2]> {
         golden.config[key][0].as_f64()?,
         golden.config[key][1].as_f64()?,
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index32::OperandLimit;
+    use crate::progress::Progress;
+    use std::path::Path;
+
+    type Kind = fn(&Golden, &mut Check<'_>) -> Result<()>;
+
+    /// Runs the golden file `name` with operands of fewer than `elements` elements.
+    fn limited(name: &str, run: Kind, elements: usize, frugal: bool) -> OperandLimit {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+        let mut golden = Golden::open(&folder.join(format!("{name}.safetensors"))).unwrap();
+        let limit = OperandLimit::new(elements);
+        golden.apart = Some((limit.clone(), frugal));
+        let progress = Progress::none();
+        let mut check = Check::new(&progress);
+        run(&golden, &mut check).unwrap();
+        let failed: Vec<_> = check.failures.iter().map(|failed| &failed.tensor).collect();
+        assert!(failed.is_empty(), "{name}, {elements} elements: {failed:?}");
+        assert!(check.compared > 0 && limit.operations() > 0);
+        assert!(limit.largest() < elements, "{name}: {}", limit.largest());
+        limit
+    }
+
+    /// What a GPU does, on the CPU and with limits that are to these clips what 2^31 is to 1080p: bands of one row and
+    /// of a few.
+    #[test]
+    fn frames_apart_give_the_golden_numbers_below_any_limit() {
+        // Windows of 27 * 32 values for 40 columns; tiles have 272, and the blocks 96 channels and 4 columns.
+        let row = 27 * 32 * 40;
+        for (elements, frugal) in [(row + 1, true), (3 * row, false)] {
+            limited("vae_encode", encode, elements, frugal);
+            limited("vae_decode", decode, elements, frugal);
+            limited("vae_blocks", blocks, 27 * 96 * 4 + 1, frugal);
+        }
+        limited("vae_taps_dec3", taps, row + 1, false);
+        limited("vae_save_mem_decode", decode_tiled, 27 * 32 * 272 + 1, true);
+    }
+
+    /// The arithmetic about the released sizes is about what is really done.
+    #[test]
+    fn the_arithmetic_knows_the_largest_operand() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+        let golden = Golden::open(&folder.join("vae_encode.safetensors")).unwrap();
+        let config = load(&golden).unwrap().config().clone();
+        for elements in [100_000, 1 << 30] {
+            let limit = OperandLimit::new(elements);
+            let most = |list: Vec<(String, usize)>| list.into_iter().map(|(_, most)| most).max();
+            let encoded = config.encoder_operands(17, (24, 40), &limit).unwrap();
+            let seen = limited("vae_encode", encode, elements, false);
+            assert_eq!(most(encoded), Some(seen.largest()), "{elements} elements");
+            let decoded = config.decoder_operands(3, (3, 5), &limit).unwrap();
+            let seen = limited("vae_decode", decode, elements, false);
+            assert_eq!(most(decoded), Some(seen.largest()), "{elements} elements");
+        }
+    }
 }

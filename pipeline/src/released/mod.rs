@@ -3,6 +3,7 @@
 pub mod colour;
 pub mod effort;
 pub mod flow;
+mod operands;
 pub mod parts;
 pub mod resize;
 pub mod stage2;

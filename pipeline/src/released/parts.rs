@@ -9,10 +9,10 @@ use candle_core::Tensor;
 use crate::checkpoint::builtin::{self, Builtin};
 use crate::checkpoint::{Adapter, Checkpoint, GeneratorFile, ModelFolder, Weights};
 use crate::dit::Transformer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::registry::{self, Source};
-use crate::runtime::Runtime;
+use crate::runtime::{DeviceSpec, Runtime};
 use crate::text::{TOKENS, TextEncoder};
 use crate::vae::{Vae, VaeConfig};
 
@@ -38,6 +38,19 @@ impl From<Runtime> for Placement {
     }
 }
 
+impl Placement {
+    /// Refuses number types that none of the parts has kernels for.
+    fn check(&self) -> Result<()> {
+        let parts = [&self.text, &self.dit, &self.vae];
+        if parts.into_iter().any(Runtime::int8) {
+            return Err(Error::invalid(
+                "number type int8; it is for compact models, this one computes in f32, bf16 or f16",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Which of a model folder's transformers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stage {
@@ -45,6 +58,66 @@ pub(crate) enum Stage {
     One,
     /// Clip to larger clip.
     Two,
+}
+
+/// Which parts give up their memory when their turn is over; they are read again for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turns {
+    /// None: all stay.
+    None,
+    /// The text encoder, which works once for each prompt.
+    Text,
+    /// Each as soon as the next one is needed.
+    All,
+}
+
+/// Bytes of a part's weights, and where they go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PartWeights {
+    pub device: DeviceSpec,
+    pub bytes: u64,
+}
+
+impl PartWeights {
+    /// Those of the text encoder, the transformer and the VAE in `folder`, as far as these are there.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) when a file is damaged.
+    pub fn of(folder: &ModelFolder, stage: Stage, placement: &Placement) -> Result<Vec<Self>> {
+        let dit = match stage {
+            Stage::One => &folder.stage1,
+            Stage::Two => &folder.stage2,
+        };
+        let parts = [
+            (&folder.text_encoder, &placement.text),
+            (dit, &placement.dit),
+            (&folder.vae, &placement.vae),
+        ];
+        let there = parts
+            .into_iter()
+            .filter_map(|(file, runtime)| Some((file.as_ref()?, runtime)));
+        let weigh = |(file, runtime): (&PathBuf, &Runtime)| {
+            Ok(Self {
+                device: runtime.spec(),
+                bytes: Checkpoint::open(file)?.bytes_in(runtime.dtype()),
+            })
+        };
+        there.map(weigh).collect()
+    }
+
+    /// Whether there is room for all of `parts` at once, where `limit` says what may be taken on a device. On a GPU half
+    /// of that is left for the activations. Where nobody knows what may be taken, nothing fits.
+    pub fn fit(parts: &[Self], limit: impl Fn(DeviceSpec) -> Option<u64>) -> bool {
+        parts.iter().all(|part| {
+            let beside = parts.iter().filter(|other| other.device == part.device);
+            let bytes: u64 = beside.map(|part| part.bytes).sum();
+            let most = limit(part.device).map(|limit| match part.device {
+                DeviceSpec::Cpu => limit,
+                DeviceSpec::Cuda(_) | DeviceSpec::Metal => limit / 2,
+            });
+            most.is_some_and(|most| bytes <= most)
+        })
+    }
 }
 
 /// Adapters for the transformer, and what names them with their scale among all others.
@@ -56,8 +129,8 @@ pub(crate) struct Lora {
 }
 
 impl Lora {
-    /// The built-in adapters called `lora`, or those in the file of that path, `scale` times as strong as they were
-    /// trained.
+    /// The built-in adapters called `lora`, or those in the file or PEFT's folder of that path, `scale` times as strong
+    /// as they were trained.
     pub fn find(lora: &str, scale: f64) -> Result<Self> {
         let (adapter, source) = match builtin::adapter(lora) {
             Some(Builtin { name, bytes }) => (
@@ -65,8 +138,9 @@ impl Lora {
                 Source::Builtin(name),
             ),
             None => {
-                let path = Path::new(lora);
-                (Adapter::open(path, scale)?, Source::path(path)?)
+                let adapter = Adapter::open(Path::new(lora), scale)?;
+                let source = Source::path(adapter.checkpoint().path())?;
+                (adapter, source)
             }
         };
         Ok(Self {
@@ -92,8 +166,7 @@ pub(crate) struct Parts {
     pub text: TextEncoder,
     pub dit: Part<Transformer>,
     pub vae: Part<Vae>,
-    /// Whether each part is dropped as soon as the next one is needed.
-    frugal: bool,
+    turns: Turns,
 }
 
 impl Parts {
@@ -102,8 +175,9 @@ impl Parts {
         path: impl AsRef<Path>,
         stage: Stage,
         placement: &Placement,
-        frugal: bool,
+        turns: Turns,
     ) -> Result<Self> {
+        placement.check()?;
         let folder = ModelFolder::open(path)?;
         let text = TextEncoder::open(&folder, &placement.text, TOKENS)?;
         let dit = match stage {
@@ -119,19 +193,20 @@ impl Parts {
             text,
             origin: Origin::Folder(folder, stage),
             lora: None,
-            frugal,
+            turns,
         })
     }
 
     /// The parts inside of `file`, which `source` names. Only the tokenizer is read now.
     pub fn of_file(file: GeneratorFile, source: &Source, placement: &Placement) -> Result<Self> {
+        placement.check()?;
         Ok(Self {
             text: TextEncoder::of_file(&file, source.clone(), &placement.text)?,
             dit: Part::of(source.clone(), &placement.dit),
             vae: Part::of(source.clone(), &placement.vae),
             origin: Origin::File(file),
             lora: None,
-            frugal: false,
+            turns: Turns::None,
         })
     }
 
@@ -144,12 +219,18 @@ impl Parts {
         self
     }
 
-    /// Loads everything, unless the parts take turns.
+    /// Whether each part is dropped as soon as the next one is needed.
+    pub fn take_turns(&self) -> bool {
+        self.turns == Turns::All
+    }
+
+    /// Loads what stays in memory.
     pub fn preload(&self, progress: &Progress) -> Result<()> {
-        if self.frugal {
-            return Ok(());
+        match self.turns {
+            Turns::None => self.text.preload(progress)?,
+            Turns::Text => {}
+            Turns::All => return Ok(()),
         }
-        self.text.preload(progress)?;
         self.dit(progress)?;
         self.vae(progress)?;
         Ok(())
@@ -165,7 +246,7 @@ impl Parts {
     /// The features of `prompt`; the encoder's turn is then over.
     pub fn features(&self, prompt: &str, progress: &Progress) -> Result<Tensor> {
         let features = self.text.features(prompt, progress)?;
-        if self.frugal {
+        if self.turns != Turns::None {
             self.text.unload();
         }
         Ok(features)
@@ -173,7 +254,7 @@ impl Parts {
 
     /// The end of a part's turn.
     pub fn finished<T: Send + Sync + 'static>(&self, part: &Part<T>) {
-        if self.frugal {
+        if self.turns == Turns::All {
             part.unload();
         }
     }
@@ -314,7 +395,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
 
     #[test]
     fn a_part_is_loaded_once_and_shared() {
@@ -331,6 +411,24 @@ mod tests {
         assert!(!first.is_loaded() && second.is_loaded());
         second.unload();
         assert_eq!(*first.get(|| Ok(9)).unwrap(), 9);
+    }
+
+    #[test]
+    fn all_parts_stay_where_there_is_room_for_them() {
+        let part = |device, bytes| PartWeights { device, bytes };
+        let cpu = [30, 20, 5].map(|bytes| part(DeviceSpec::Cpu, bytes));
+        let fit = |parts: &[PartWeights], limit| PartWeights::fit(parts, |_| limit);
+        assert!(fit(&cpu, Some(55)) && !fit(&cpu, Some(54)) && !fit(&cpu, None));
+        // Half of a GPU is for the activations.
+        let gpu = DeviceSpec::Cuda(0);
+        let one = [30, 20, 5].map(|bytes| part(gpu, bytes));
+        assert!(fit(&one, Some(110)) && !fit(&one, Some(109)));
+        // Each device for itself.
+        let both = [part(DeviceSpec::Cpu, 60), part(gpu, 20), part(gpu, 5)];
+        let limit = |spec| Some(if spec == gpu { 50 } else { 60 });
+        assert!(PartWeights::fit(&both, limit));
+        let less = |spec| limit(spec).map(|limit| limit - 1);
+        assert!(!PartWeights::fit(&both, less));
     }
 
     #[test]

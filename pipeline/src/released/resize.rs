@@ -6,15 +6,15 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::kernels::tensors::with_f32;
 
-/// For each output position the first input position and the weights from there on.
-struct Taps(Vec<(usize, Vec<f32>)>);
+/// A filter on one axis: for each output position the first input position and the weights from there on.
+struct Filter(Vec<(usize, Vec<f32>)>);
 
-impl Taps {
+impl Filter {
     /// A triangle filter with half-pixel centres, widened by the factor when `from` shrinks to `to`.
     fn new(from: usize, to: usize) -> Self {
         let scale = from as f64 / to as f64;
         let support = scale.max(1.0);
-        let taps = (0..to).map(|index| {
+        let positions = (0..to).map(|index| {
             let centre = scale * (index as f64 + 0.5);
             let first = (centre - support + 0.5).max(0.0) as usize;
             let end = ((centre + support + 0.5) as usize).min(from);
@@ -25,12 +25,12 @@ impl Taps {
                 (first..end).map(|j| (weight(j) / total) as f32).collect(),
             )
         });
-        Self(taps.collect())
+        Self(positions.collect())
     }
 }
 
 /// Resizes every plane `[height, width]` of `frames` `[frames, channels, height, width]`, columns first. The result is
-/// float32 on the processor.
+/// float32 on the CPU.
 ///
 /// # Errors
 /// [`Error::Invalid`] for an empty size, or a failed tensor operation.
@@ -41,7 +41,10 @@ pub fn bilinear(frames: &Tensor, height: usize, width: usize) -> Result<Tensor> 
             "frames of {from_width}x{from_height} cannot be resized to {width}x{height}"
         )));
     }
-    let (across, down) = (Taps::new(from_width, width), Taps::new(from_height, height));
+    let (across, down) = (
+        Filter::new(from_width, width),
+        Filter::new(from_height, height),
+    );
     let mut result = vec![0f32; count * channels * height * width];
     with_f32(&frames.to_device(&Device::Cpu)?, |source| {
         result

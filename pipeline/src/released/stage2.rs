@@ -5,21 +5,22 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::effort::{FULL, MULTIPLE, Shapes};
+use super::effort::{MULTIPLE, Room, Shapes};
 use super::flow::{FlowOptions, GuidedField};
-use super::parts::{Parts, Placement, Stage};
+use super::parts::{PartWeights, Parts, Placement, Stage, Turns};
 use super::resize;
 use super::tiles::{TiledField, tile_size};
 use super::tone::keep_colours;
-use crate::checkpoint::Weights;
+use crate::checkpoint::{ModelFolder, Weights};
 use crate::clip::Size;
 use crate::dit::{DitConfig, Transformer};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::noise::{NoiseSource, Use};
 use crate::progress::Progress;
-use crate::runtime::Runtime;
+use crate::runtime::{DeviceSpec, Runtime};
 use crate::solver::{self, FlowTime, VelocityField};
-use crate::vae::{TILE_OVERLAP, Vae, VaeConfig, sample_posterior, to_bytes_range};
+use crate::vae::{Tiling, Vae, VaeConfig, sample_posterior, to_bytes_range};
 
 /// What latents of Stage II are multiplied by.
 pub const LATENT_SCALE: f64 = 1.152_584_26;
@@ -44,8 +45,10 @@ pub struct ReleasedOptions {
     /// Longer side in pixels of the tiles that the flow works on above this size;
     /// [`TRAINED_SIDE`](super::tiles::TRAINED_SIDE) is the size that the model was trained at.
     pub tile: usize,
-    /// Column tiles in which the result is decoded; 2 in the release.
-    pub decode_tiles: usize,
+    /// How the clip is encoded; whole in the release.
+    pub encode: Tiling,
+    /// How the result is decoded; in two columns in the release.
+    pub decode: Tiling,
     /// Whether brightness and tint of large areas are those of the input; the release has no such step.
     pub keep_colours: bool,
 }
@@ -60,12 +63,19 @@ impl ReleasedEnhancer {
     /// The model in the folder at `path`, a FlashVideo release or a converted one. Only the tokenizer is read now.
     ///
     /// With `frugal` each part is dropped as soon as the next one is needed, so that only one is in memory at a time.
+    /// Without, a GPU decides that has no room for the activations beside all of them: then the text encoder, which works
+    /// once for each prompt, is dropped after it, and where not even all weights fit, each part after its work.
     ///
     /// # Errors
     /// [`Error::ModelNotFound`], or [`Error::Checkpoint`] when a part is absent.
     pub fn open(path: impl AsRef<Path>, placement: &Placement, frugal: bool) -> Result<Self> {
+        let path = path.as_ref();
+        let turns = match frugal {
+            true => Turns::All,
+            false => turns(path, placement, memory::on(placement.text.device()))?,
+        };
         Ok(Self {
-            parts: Parts::open(path, Stage::Two, placement, frugal)?,
+            parts: Parts::open(path, Stage::Two, placement, turns)?,
         })
     }
 
@@ -92,7 +102,7 @@ impl ReleasedEnhancer {
         let (latent, _) = self.latent(frames, options, Carry::default(), progress)?;
         let enhanced = self.parts.vae.runtime().install(|| {
             let vae = self.vae(progress)?;
-            decode(&vae, &latent, options.decode_tiles, progress)
+            decode(&vae, &latent, options.decode, progress)
         })?;
         self.parts.finished(&self.parts.vae);
         let enhanced = crop(&enhanced, count, options.size)?;
@@ -142,7 +152,8 @@ impl ReleasedEnhancer {
             source.latent(what, carry.first, (t, c, h, w), latent.device())
         };
         let reference = self.parts.vae.runtime().install(|| {
-            let moments = self.vae(progress)?.encode(&clip, progress)?;
+            let vae = self.vae(progress)?;
+            let moments = vae.encode_tiled(&clip, options.encode, progress)?;
             let mean = moments.narrow(1, 0, moments.dim(1)? / 2)?.transpose(1, 2)?;
             let noise = noise(Use::Posterior, &mean)?.transpose(1, 2)?;
             reference_latent(&moments, &noise)
@@ -175,13 +186,15 @@ impl ReleasedEnhancer {
         Ok((latent, states))
     }
 
-    /// Loads the transformer and the VAE now rather than with the first frames.
+    /// Loads the transformer and the VAE now rather than with the first frames, unless the parts take turns.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] when one does not load, [`Error::Cancelled`].
     pub fn preload(&self, progress: &Progress) -> Result<()> {
-        self.parts.dit(progress)?;
-        self.vae(progress)?;
+        if !self.parts.take_turns() {
+            self.parts.dit(progress)?;
+            self.vae(progress)?;
+        }
         Ok(())
     }
 
@@ -191,10 +204,11 @@ impl ReleasedEnhancer {
     /// [`Error::Checkpoint`] when a part is absent or damaged.
     pub(crate) fn shapes(&self) -> Result<Shapes> {
         let weights = |checkpoint| Weights::new(checkpoint, &Device::Cpu, DType::F32);
-        Ok(Shapes {
-            dit: DitConfig::infer(&weights(self.parts.open_dit()?))?,
-            vae: VaeConfig::infer(&weights(self.parts.open_vae()?))?,
-        })
+        Ok(Shapes::new(
+            DitConfig::infer(&weights(self.parts.open_dit()?))?,
+            VaeConfig::infer(&weights(self.parts.open_vae()?))?,
+            self.parts.vae.runtime(),
+        ))
     }
 
     /// Estimated peak memory in bytes of enhancing windows of frames to `size` with nothing cut up, beside the weights.
@@ -202,7 +216,27 @@ impl ReleasedEnhancer {
     /// # Errors
     /// [`Error::Checkpoint`] when a part is absent or damaged.
     pub fn memory_needed(&self, size: Size) -> Result<u64> {
-        Ok(self.shapes()?.bytes(FULL, 1, size))
+        Ok(self.shapes()?.bytes(size))
+    }
+
+    /// What may be taken for enhancing now, beside the weights that are loaded while it goes on.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when the transformer is absent or damaged.
+    pub(crate) fn room(&self) -> Result<Room> {
+        let room = Room::of(self.parts.vae.runtime());
+        if !self.parts.take_turns() {
+            return Ok(room);
+        }
+        // The largest part that works while a window is enhanced.
+        let weights = self
+            .parts
+            .open_dit()?
+            .bytes_in(self.parts.dit.runtime().dtype());
+        Ok(Room {
+            device: room.device.map(|bytes| bytes.saturating_sub(weights)),
+            ..room
+        })
     }
 
     /// Where the VAE runs.
@@ -213,6 +247,27 @@ impl ReleasedEnhancer {
     /// The VAE.
     pub(crate) fn vae(&self, progress: &Progress) -> Result<Arc<Vae>> {
         self.parts.vae(progress)
+    }
+}
+
+/// Which parts of the model at `path` give up their memory, when `limit` bytes may be taken where the text encoder runs.
+fn turns(path: &Path, placement: &Placement, limit: Option<u64>) -> Result<Turns> {
+    let device = placement.text.spec();
+    if device == DeviceSpec::Cpu {
+        return Ok(Turns::None);
+    }
+    let weights = PartWeights::of(&ModelFolder::open(path)?, Stage::Two, placement)?;
+    let beside = weights.into_iter().filter(|part| part.device == device);
+    Ok(turns_of(&beside.collect::<Vec<_>>(), limit))
+}
+
+/// Which of `parts`, all on one GPU, give up their memory.
+fn turns_of(parts: &[PartWeights], limit: Option<u64>) -> Turns {
+    let all: u64 = parts.iter().map(|part| part.bytes).sum();
+    match limit {
+        _ if PartWeights::fit(parts, |_| limit) => Turns::None,
+        Some(limit) if all > limit => Turns::All,
+        _ => Turns::Text,
     }
 }
 
@@ -307,29 +362,42 @@ fn flow_from(
     Ok(latent.to_dtype(DType::F32)?)
 }
 
-/// Frames `[frames, height, width, 3]` in 0..=255 of a latent `[1, frames, channels, h, w]` of Stage II, decoded in
-/// `tiles` columns.
+/// Frames `[frames, height, width, 3]` in 0..=255 of a latent `[1, frames, channels, h, w]` of Stage II.
 ///
 /// # Errors
-/// [`Error::Invalid`] when `tiles` is 0, [`Error::Cancelled`], or a failed tensor operation.
-pub fn decode(vae: &Vae, latent: &Tensor, tiles: usize, progress: &Progress) -> Result<Tensor> {
-    if tiles == 0 || latent.dim(D::Minus1)? < tiles {
+/// [`Error::Invalid`] for more column tiles than columns or none, [`Error::Cancelled`], or a failed tensor operation.
+pub fn decode(vae: &Vae, latent: &Tensor, tiling: Tiling, progress: &Progress) -> Result<Tensor> {
+    let (columns, width) = (tiling.columns, latent.dim(D::Minus1)?);
+    if columns == 0 || width < columns {
         return Err(Error::invalid(format!(
-            "a latent {} columns wide cannot be decoded in {tiles} tiles",
-            latent.dim(D::Minus1)?
+            "a latent {width} columns wide cannot be decoded in {columns} tiles"
         )));
     }
     let latent = (latent / LATENT_SCALE)?.transpose(1, 2)?.contiguous()?;
-    let frames = match tiles {
-        1 => vae.decode(&latent, progress)?,
-        _ => vae.decode_tiled(&latent, tiles, TILE_OVERLAP, progress)?,
-    };
+    let frames = vae.decode_tiled(&latent, tiling, progress)?;
     Ok(to_bytes_range(&frames)?.to_dtype(DType::F32)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_take_turns_where_there_is_no_room() {
+        // Text encoder, transformer and VAE of the release in bf16, in MB.
+        let parts = [9_525, 3_393, 431].map(|bytes| PartWeights {
+            device: DeviceSpec::Cuda(0),
+            bytes,
+        });
+        for (limit, turns) in [
+            (Some(12_000), Turns::All),
+            (Some(18_000), Turns::Text),
+            (Some(60_000), Turns::None),
+            (None, Turns::Text),
+        ] {
+            assert_eq!(turns_of(&parts, limit), turns, "{limit:?}");
+        }
+    }
 
     #[test]
     fn a_window_takes_over_what_it_shares() {

@@ -13,7 +13,7 @@ use crate::error::Result;
 const BLOCK: usize = 32;
 
 /// `enhanced` `[frames, height, width, 3]` in 0..=255 with the broad colours of `source`, the same frames at another
-/// size `[frames, h, w, 3]`. The result is float32 on the processor.
+/// size `[frames, h, w, 3]`. The result is float32 on the CPU.
 ///
 /// # Errors
 /// A failed tensor operation: there must be as many frames in both.

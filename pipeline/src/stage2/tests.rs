@@ -1,7 +1,5 @@
 use std::sync::Mutex;
 
-use candle_core::DType;
-
 use super::*;
 use crate::compact::test_model;
 use crate::progress::CancelToken;
@@ -9,7 +7,7 @@ use crate::progress::CancelToken;
 fn load(model: &str) -> Result<Arc<Enhancer>> {
     Enhancer::load(
         model,
-        &Runtime::new(DeviceSpec::Cpu, DType::F32, 1)?,
+        &Runtime::new(DeviceSpec::Cpu, NumberType::F32, Some(1))?,
         &Progress::none(),
     )
 }
@@ -42,6 +40,44 @@ fn built_in_models_load() {
         0,
         "live adds no frame of delay"
     );
+}
+
+#[cfg(feature = "builtin")]
+#[test]
+fn the_live_model_is_in_int8_where_that_is_fast_unless_told_otherwise() {
+    let level = CpuLevel::selected().unwrap();
+    let chosen = |model: &str, number| {
+        let runtime = Runtime::new(DeviceSpec::Cpu, number, Some(1)).unwrap();
+        let enhancer = Enhancer::load(model, &runtime, &Progress::none()).unwrap();
+        match enhancer.grade() {
+            Grade::Compact(model) => in_int8(model.net(), level, number),
+            Grade::Released(_) => unreachable!("a built-in model is a compact one"),
+        }
+    };
+    assert_eq!(chosen("builtin:live", NumberType::Auto), level.has_vnni());
+    assert!(chosen("builtin:live", NumberType::Int8));
+    assert!(!chosen("builtin:live", NumberType::F32));
+    assert!(!chosen("builtin", NumberType::Auto));
+}
+
+#[cfg(feature = "builtin")]
+#[test]
+fn one_copy_in_int8_by_name_and_by_default() {
+    if !CpuLevel::selected().unwrap().has_vnni() {
+        return;
+    }
+    let model = |number| {
+        let runtime = Runtime::new(DeviceSpec::Cpu, number, Some(1)).unwrap();
+        let enhancer = Enhancer::load("builtin:live", &runtime, &Progress::none()).unwrap();
+        match enhancer.grade() {
+            Grade::Compact(model) => model.clone(),
+            Grade::Released(_) => unreachable!("a built-in model is a compact one"),
+        }
+    };
+    assert!(Arc::ptr_eq(
+        &model(NumberType::Auto),
+        &model(NumberType::Int8)
+    ));
 }
 
 #[test]
@@ -135,9 +171,8 @@ fn too_little_memory_is_a_warning_and_then_an_error() {
         panic!("a file is a compact model");
     };
     let format = FrameFormat::i420();
-    let request = StripRequest {
-        model,
-        format: &format,
+    let job = Job {
+        format,
         input: Size::new(960, 540),
         // Not four times the input: the result of the model is resized, and so has to be in memory.
         output: Size::new(3000, 2000),
@@ -149,12 +184,12 @@ fn too_little_memory_is_a_warning_and_then_an_error() {
     let progress = Progress::new(CancelToken::new(), move |event| {
         sink.lock().unwrap().push(event)
     });
-    let roomy = plan_within(request, Some(64 << 30), &progress).unwrap();
+    let roomy = plan_within(model, &job, Some(64 << 30), &progress).unwrap();
     assert!(warnings.lock().unwrap().is_empty());
-    let tight = plan_within(request, Some(roomy.bytes()), &progress).unwrap();
+    let tight = plan_within(model, &job, Some(roomy.bytes()), &progress).unwrap();
     assert!(tight.bytes() < roomy.bytes());
     assert!(matches!(&warnings.lock().unwrap()[..], [Event::Warning(_)]));
-    let error = plan_within(request, Some(1 << 20), &progress).unwrap_err();
+    let error = plan_within(model, &job, Some(1 << 20), &progress).unwrap_err();
     assert!(matches!(error, Error::Memory { .. }), "{error:?}");
     assert!(
         error.to_string().contains("960x540 to 3000x2000"),

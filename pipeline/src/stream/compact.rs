@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::Session;
 use crate::clip::{Frame, FrameFormat, Size};
 use crate::compact::{
-    CompactModel, Enlarge, LumaPlane, SHIFT, Signature, StripPlan, StripRequest, enlarge,
+    CompactModel, Enlarge, Flow, Job, LumaPlane, SHIFT, Signature, StripPlan, enlarge,
 };
 use crate::error::Result;
 use crate::progress::Progress;
-use crate::solver::{FlowTime, time_grid};
+use crate::solver::time_grid;
 use crate::stage2::{EnhanceOptions, Enhancer, plan_strips, resolve_steps};
 
 /// A frame that waits for its turn or for its followers.
@@ -26,9 +26,7 @@ struct Waiting {
 /// Settings as the model takes them.
 #[derive(Debug)]
 struct Settings {
-    grid: Vec<FlowTime>,
-    sigma: f64,
-    seed: u64,
+    flow: Flow,
     plan: StripPlan,
 }
 
@@ -99,20 +97,23 @@ impl CompactSession {
 impl Session for CompactSession {
     fn set_options(&mut self, options: &EnhanceOptions, progress: &Progress) -> Result<()> {
         let steps = resolve_steps(&self.enhancer, options)?;
-        let sigma = self.model.sigma(options.noise);
+        let flow = Flow {
+            times: time_grid(steps, SHIFT)?,
+            sigma: self.model.net().sigma(options.noise),
+            seed: options.seed,
+        };
         let plan = match self.settings.take() {
             // Planning again would warn again.
-            Some(settings) if settings.grid.len() == steps => settings.plan,
+            Some(settings) if settings.flow.times.len() == steps => settings.plan,
             old => {
-                let request = StripRequest {
-                    model: &self.model,
-                    format: &self.format,
+                let job = Job {
+                    format: self.format,
                     input: self.size,
                     output: self.output,
                     steps,
                     threads: self.enhancer.runtime().threads(),
                 };
-                match plan_strips(request, progress) {
+                match plan_strips(&self.model, &job, progress) {
                     Ok(plan) => plan,
                     Err(error) => {
                         self.settings = old;
@@ -121,17 +122,12 @@ impl Session for CompactSession {
                 }
             }
         };
-        self.settings = Some(Settings {
-            grid: time_grid(steps, SHIFT)?,
-            sigma,
-            seed: options.seed,
-            plan,
-        });
+        self.settings = Some(Settings { flow, plan });
         Ok(())
     }
 
     fn push(&mut self, frame: Frame) {
-        let luma = Arc::new(LumaPlane::of(&frame));
+        let luma = Arc::new(self.model.luma(&frame));
         let mut scene = 0;
         // A model that sees one frame has nothing to keep apart.
         if self.model.config().neighbours() > 0 {
@@ -157,14 +153,12 @@ impl Session for CompactSession {
             frame: &front.frame,
             window: &self.window(front),
             output: self.output,
-            grid: &settings.grid,
-            sigma: settings.sigma,
-            seed: settings.seed,
+            flow: &settings.flow,
             plan: &settings.plan,
         };
-        let (frame, work) = enlarge(&request, progress)?;
-        self.evaluations += work.evaluations;
-        self.evaluating += work.evaluating;
+        let (frame, cost) = enlarge(&request, progress)?;
+        self.evaluations += cost.evaluations;
+        self.evaluating += cost.evaluating;
         if let Some(done) = self.waiting.pop_front() {
             self.past.push_back((done.luma, done.scene));
         }
@@ -188,5 +182,9 @@ impl Session for CompactSession {
         self.settings
             .as_ref()
             .map_or(0, |settings| settings.plan.bytes())
+    }
+
+    fn look_ahead(&self) -> usize {
+        self.model.config().neighbours()
     }
 }

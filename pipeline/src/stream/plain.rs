@@ -74,4 +74,8 @@ impl Session for PlainSession {
     fn memory(&self) -> u64 {
         0
     }
+
+    fn look_ahead(&self) -> usize {
+        0
+    }
 }

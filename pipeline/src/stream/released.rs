@@ -14,34 +14,37 @@ use super::Session;
 use crate::clip::{Frame, Size};
 use crate::compact::{LumaPlane, Signature};
 use crate::error::{Error, Result};
-use crate::memory;
-use crate::progress::Progress;
+use crate::plan::WindowShape;
+use crate::progress::{Event, Progress};
 use crate::released::colour;
-use crate::released::effort::{Effort, GRANULE};
+use crate::released::effort::{GRANULE, WindowPlan};
 use crate::released::flow::FlowOptions;
 use crate::released::stage2::{Carry, LATENT_SCALE, ReleasedEnhancer, ReleasedOptions, crop};
 use crate::released::tone::keep_colours;
 use crate::stage2::{EnhanceOptions, Enhancer, resolve_steps};
 use crate::vae::tiles::{Tile, columns};
-use crate::vae::{Decoding, TILE_OVERLAP, Vae, to_bytes_range};
+use crate::vae::{Decoding, Tiling, Vae, to_bytes_range};
 
+/// Name of the decoding in progress events; its unit is a frame.
+const DECODE: &str = "decode";
 /// Frames that a window shares with the one before it.
 const OVERLAP: usize = 9;
-/// Latent frames that are taken over, and the shared one before these that is not.
-const SHARED: usize = (OVERLAP - 1) / GRANULE;
 /// The strongest noise that the model is run with; its default is 0.9 of it.
 const NOISE_STEPS: f64 = 750.0;
 
 /// What the windows of one scene hand on.
 #[derive(Debug)]
 struct Scene {
+    /// Number of the scene.
+    number: u64,
     /// The last frames of the window before.
     tail: Vec<Frame>,
     /// States of its flow.
     states: Vec<Tensor>,
     /// Number of the next window's first latent frame.
     first: usize,
-    decoding: ColumnDecoding,
+    /// Decoders that go on where the window before ended; none after a window that failed while they were at work.
+    decoding: Option<ColumnDecoding>,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,8 @@ pub(super) struct ReleasedSession {
     enhancer: Arc<Enhancer>,
     model: Arc<ReleasedEnhancer>,
     output: Size,
-    effort: Effort,
+    plan: WindowPlan,
+    windows: WindowShape,
     options: Option<ReleasedOptions>,
     /// Frames with the numbers of their scenes.
     waiting: VecDeque<(Frame, u64)>,
@@ -73,23 +77,22 @@ impl ReleasedSession {
         output: Size,
         progress: &Progress,
     ) -> Result<Self> {
-        let effort = model
-            .shapes()?
-            .plan(output, memory::available(), progress)?;
-        Ok(Self::with_effort(enhancer, model, output, effort))
+        let plan = model.shapes()?.plan(output, model.room()?, progress)?;
+        Self::with_plan(enhancer, model, output, plan)
     }
 
-    fn with_effort(
+    fn with_plan(
         enhancer: Arc<Enhancer>,
         model: Arc<ReleasedEnhancer>,
         output: Size,
-        effort: Effort,
-    ) -> Self {
-        Self {
+        plan: WindowPlan,
+    ) -> Result<Self> {
+        Ok(Self {
             enhancer,
             model,
             output,
-            effort,
+            plan,
+            windows: WindowShape::new(plan.extent.window, OVERLAP, GRANULE)?,
             options: None,
             waiting: VecDeque::new(),
             last: None,
@@ -97,21 +100,22 @@ impl ReleasedSession {
             done: VecDeque::new(),
             evaluations: 0,
             evaluating: Duration::ZERO,
-        }
+        })
     }
 
-    /// Enhances the next `count` frames, which belong to one scene.
+    /// Enhances the next `count` frames, which belong to the scene `number`. Unless all of them are finished, they wait
+    /// and the scene goes on as before.
     fn window(
         &mut self,
+        number: u64,
         count: usize,
         options: &ReleasedOptions,
         progress: &Progress,
     ) -> Result<()> {
-        let old = self.scene.take();
         let fresh: Vec<Frame> = (self.waiting.iter().take(count))
             .map(|(frame, _)| frame.clone())
             .collect();
-        let (mut frames, first, carried) = match &old {
+        let (mut frames, first, carried) = match &self.scene {
             Some(scene) => (scene.tail.clone(), scene.first, scene.states.as_slice()),
             None => (Vec::new(), 0, &[][..]),
         };
@@ -119,45 +123,63 @@ impl ReleasedSession {
         let carry = Carry {
             first,
             states: carried,
-            shared: SHARED,
+            shared: self.windows.shared(),
         };
         let begin = Instant::now();
         let clip = colour::to_tensor(&frames)?;
         let (latent, states) = self.model.latent(&clip, options, carry, progress)?;
-        self.evaluating += begin.elapsed();
-        self.evaluations += states.len() as u64;
+        let evaluating = begin.elapsed();
 
-        // Latent frames that the window before has decoded already.
-        let skip = if old.is_some() { 1 + SHARED } else { 0 };
+        // Decoders that go on have decoded the first latent frame and the shared ones; new ones begin with them.
         let vae = self.model.vae(progress)?;
-        let mut decoding = match old {
-            Some(scene) => scene.decoding,
-            None => ColumnDecoding::new(&vae, latent.dim(4)?, self.effort.columns),
+        let going_on = self.scene.as_mut().and_then(|scene| scene.decoding.take());
+        let skip = going_on.as_ref().map_or(0, |_| 1 + self.windows.shared());
+        let mut decoding = match going_on {
+            Some(decoding) => decoding,
+            None => ColumnDecoding::new(&vae, latent.dim(4)?, self.plan.decode),
         };
-        let slice = self.effort.extent.slice;
+        let slice = self.plan.extent.slice;
+        progress.emit(Event::Started {
+            step: DECODE,
+            total: Some(count as u64),
+        });
         let enhanced = self.model.vae_runtime().install(|| {
             let latent = latent.narrow(1, skip, latent.dim(1)? - skip)?;
             decoding.decode(&latent, slice, skip == 0, progress)
         })?;
+        let before = match skip {
+            0 => frames.len() - count,
+            _ => 0,
+        };
+        let enhanced = enhanced.narrow(0, before, enhanced.dim(0)? - before)?;
         let enhanced = crop(&enhanced, count, self.output)?;
         let fresh_clip = clip.narrow(0, frames.len() - count, count)?;
+        let mut finished = Vec::with_capacity(count);
         for (index, like) in fresh.iter().enumerate() {
             progress.check()?;
             let one = |frames: &Tensor| frames.narrow(0, index, 1);
             let picture = keep_colours(&one(&enhanced)?, &one(&fresh_clip)?)?;
-            let frame = colour::to_frame(&picture, 0, like, progress)?;
-            self.done.push_back(frame);
-        }
-        self.waiting.drain(..count);
-        let window = self.effort.extent.window;
-        if frames.len() == window {
-            self.scene = Some(Scene {
-                tail: frames.split_off(window - OVERLAP),
-                states,
-                first: first + (window - OVERLAP) / GRANULE,
-                decoding,
+            finished.push(colour::to_frame(&picture, 0, like, progress)?);
+            progress.emit(Event::Advanced {
+                step: DECODE,
+                done: finished.len() as u64,
             });
         }
+        progress.emit(Event::Finished { step: DECODE });
+
+        // Nothing can fail from here on: the frames leave the queue and are finished, both or neither.
+        self.waiting.drain(..count);
+        self.done.extend(finished);
+        self.evaluations += states.len() as u64;
+        self.evaluating += evaluating;
+        let length = self.windows.length();
+        self.scene = (frames.len() == length).then(|| Scene {
+            number,
+            tail: frames.split_off(length - self.windows.overlap()),
+            states,
+            first: first + self.windows.stride(),
+            decoding: Some(decoding),
+        });
         Ok(())
     }
 }
@@ -167,12 +189,12 @@ impl ReleasedSession {
 struct ColumnDecoding(Vec<(Tile, Decoding<Arc<Vae>>)>);
 
 impl ColumnDecoding {
-    /// `count` column tiles of a latent of `width` columns; one decodes it whole.
-    fn new(vae: &Arc<Vae>, width: usize, count: usize) -> Self {
-        let tiles = columns(width, count, TILE_OVERLAP).into_iter();
+    /// The tiles of a latent of `width` columns.
+    fn new(vae: &Arc<Vae>, width: usize, tiling: Tiling) -> Self {
+        let tiles = columns(width, tiling.columns, tiling.overlap).into_iter();
         Self(
             tiles
-                .map(|tile| (tile, Decoding::new(vae.clone())))
+                .map(|tile| (tile, Decoding::new(vae.clone(), tiling.frugal)))
                 .collect(),
         )
     }
@@ -222,15 +244,10 @@ impl Session for ReleasedSession {
         let release = FlowOptions::default();
         let flow = FlowOptions {
             steps,
-            guidance: if options.guidance_scale < 0.0 {
-                release.guidance
-            } else {
-                options.guidance_scale
-            },
-            noise_step: if options.noise < 0.0 {
-                release.noise_step
-            } else {
-                (options.noise * NOISE_STEPS).round() as usize
+            guidance: options.guidance_scale.unwrap_or(release.guidance),
+            noise_step: match options.noise {
+                Some(noise) => (noise * NOISE_STEPS).round() as usize,
+                None => release.noise_step,
             },
             ..release
         };
@@ -239,8 +256,9 @@ impl Session for ReleasedSession {
             size: self.output,
             seed: options.seed,
             flow,
-            tile: self.effort.extent.tile,
-            decode_tiles: self.effort.columns,
+            tile: self.plan.extent.tile,
+            encode: self.plan.encode,
+            decode: self.plan.decode,
             keep_colours: true,
         };
         // States of another time grid or noise level are no part of this flow.
@@ -273,21 +291,16 @@ impl Session for ReleasedSession {
         else {
             return Ok(None);
         };
-        let wanted = match &self.scene {
-            Some(scene) => self.effort.extent.window - scene.tail.len(),
-            None => self.effort.extent.window,
-        };
+        // A window may have ended with its scene.
+        self.scene.take_if(|before| before.number != scene);
+        let wanted = self.windows.fresh(self.scene.is_some());
         let same = |(_, number): &&(Frame, u64)| *number == scene;
         let there = self.waiting.iter().take(wanted).take_while(same).count();
         let cut = self.waiting.len() > there;
         if there < wanted && !end && !cut {
             return Ok(None);
         }
-        self.window(there, &options, progress)?;
-        // The next frame belongs to another scene.
-        if self.waiting.front().is_some_and(|(_, next)| *next != scene) {
-            self.scene = None;
-        }
+        self.window(scene, there, &options, progress)?;
         Ok(self.done.pop_front())
     }
 
@@ -303,115 +316,13 @@ impl Session for ReleasedSession {
     }
 
     fn memory(&self) -> u64 {
-        self.effort.bytes
+        self.plan.bytes
+    }
+
+    fn look_ahead(&self) -> usize {
+        self.windows.look_ahead()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clip::{FrameFormat, Samples};
-    use crate::plan::Extent;
-    use crate::runtime::Runtime;
-    use crate::stage2::Grade;
-    use std::path::Path;
-
-    /// A folder like the release's at tiny sizes.
-    fn enhancer() -> (tempfile::TempDir, Arc<Enhancer>) {
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("t5")).unwrap();
-        for name in [
-            "stage2.pt",
-            "3d-vae.pt",
-            "t5/config.json",
-            "t5/model.safetensors",
-            "t5/spiece.model",
-        ] {
-            std::fs::copy(golden.join(name), folder.path().join(name)).unwrap();
-        }
-        let name = folder.path().to_str().unwrap().to_owned();
-        let runtime = Runtime::cpu().unwrap();
-        let enhancer = Enhancer::load(&name, &runtime, &Progress::none()).unwrap();
-        (folder, enhancer)
-    }
-
-    fn frame(level: usize, index: usize) -> Frame {
-        let size = Size::new(24, 16);
-        let value = |at: usize| (level + at % 24 + at / 24 + index) as u8;
-        let luma = Samples::U8((0..size.pixels()).map(value).collect());
-        Frame::new(FrameFormat::gray(), size, vec![luma]).unwrap()
-    }
-
-    fn run(enhancer: &Arc<Enhancer>, level: usize, frames: usize, effort: Effort) -> Vec<Vec<u8>> {
-        let Grade::Released(model) = enhancer.grade() else {
-            unreachable!("a release was loaded")
-        };
-        let mut session = ReleasedSession::with_effort(
-            enhancer.clone(),
-            model.clone(),
-            Size::new(72, 48),
-            effort,
-        );
-        let options = EnhanceOptions {
-            steps: 2,
-            ..EnhanceOptions::default()
-        };
-        session.set_options(&options, &Progress::none()).unwrap();
-        (0..frames).for_each(|index| session.push(frame(level, index)));
-        let next = || session.next(true, &Progress::none()).unwrap();
-        std::iter::from_fn(next)
-            .map(|frame| match frame.planes()[0].as_ref() {
-                Samples::U8(codes) => codes.clone(),
-                Samples::U16(_) => unreachable!("8 bits"),
-            })
-            .collect()
-    }
-
-    fn effort(tile: usize, window: usize, slice: usize, columns: usize) -> Effort {
-        Effort {
-            extent: Extent {
-                tile,
-                window,
-                slice,
-            },
-            columns,
-            bytes: 0,
-        }
-    }
-
-    #[test]
-    fn smaller_parts_give_as_many_frames() {
-        let (_folder, enhancer) = enhancer();
-        let run = |effort| run(&enhancer, 90, 15, effort);
-        let whole = run(effort(1920, 49, 2, 1));
-        assert_eq!(whole.len(), 15);
-        // A tile that holds the whole picture changes nothing.
-        assert!(run(effort(96, 49, 2, 1)) == whole);
-        // The network is a random one, so what it sees less of comes out as something else.
-        for smaller in [
-            effort(48, 49, 2, 1),
-            effort(1920, 13, 2, 1),
-            effort(1920, 49, 1, 1),
-            effort(1920, 49, 2, 2),
-            effort(48, 13, 1, 2),
-        ] {
-            let frames = run(smaller);
-            assert_eq!(frames.len(), 15, "{smaller:?}");
-            assert!(frames != whole, "{smaller:?} had no effect");
-        }
-    }
-
-    #[test]
-    fn brightness_is_that_of_the_input() {
-        let (_folder, enhancer) = enhancer();
-        let mean = |level| {
-            let frames = run(&enhancer, level, 5, effort(1920, 49, 2, 1));
-            let codes = frames.iter().flatten().map(|code| f64::from(*code));
-            codes.sum::<f64>() / frames.iter().map(Vec::len).sum::<usize>() as f64
-        };
-        // By itself the random network makes nearly the same of both.
-        let (dark, bright) = (mean(40), mean(180));
-        assert!(bright - dark > 90.0, "{dark} and {bright}");
-    }
-}
+mod tests;

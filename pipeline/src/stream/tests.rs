@@ -1,13 +1,11 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use candle_core::DType;
-
 use super::*;
 use crate::clip::{Planes, Samples, Siting};
 use crate::compact::test_model;
 use crate::progress::CancelToken;
-use crate::runtime::{DeviceSpec, Runtime};
+use crate::runtime::{DeviceSpec, NumberType, Runtime};
 use crate::stage2::Target;
 
 /// A small random model in a file.
@@ -28,7 +26,7 @@ impl Model {
     }
 
     fn load(&self, threads: usize) -> Arc<Enhancer> {
-        let runtime = Runtime::new(DeviceSpec::Cpu, DType::F32, threads).unwrap();
+        let runtime = Runtime::new(DeviceSpec::Cpu, NumberType::F32, Some(threads)).unwrap();
         Enhancer::load(self.path.to_str().unwrap(), &runtime, &Progress::none()).unwrap()
     }
 
@@ -196,8 +194,8 @@ fn still_frames_stay_still_with_noise() {
     let model = Model::new(true, 3);
     let (format, size) = (FrameFormat::i420(), Size::new(12, 10));
     let options = EnhanceOptions {
-        noise: 1.0,
-        steps: 2,
+        noise: Some(1.0),
+        steps: Some(2),
         seed: 5,
         ..scale(4.0)
     };
@@ -213,7 +211,7 @@ fn still_frames_stay_still_with_noise() {
         "the seed matters"
     );
     let faithful = EnhanceOptions {
-        noise: 0.0,
+        noise: Some(0.0),
         ..options
     };
     assert!(
@@ -230,7 +228,7 @@ fn threads_do_not_change_the_result() {
     let model = Model::new(false, 1);
     let (format, size) = (FrameFormat::i420(), Size::new(31, 23));
     let options = EnhanceOptions {
-        noise: 0.5,
+        noise: Some(0.5),
         ..scale(3.0)
     };
     let with = |threads| {
@@ -285,7 +283,7 @@ fn settings_change_between_frames() {
     stream.push(frame(format, size, 0), 0).unwrap();
     assert_eq!(stream.stats().evaluations, 1);
     let four = EnhanceOptions {
-        steps: 4,
+        steps: Some(4),
         target: Target::Scale(9.0),
         ..EnhanceOptions::default()
     };
@@ -295,19 +293,31 @@ fn settings_change_between_frames() {
     assert_eq!(stream.stats().evaluations, 5);
     for wrong in [
         EnhanceOptions {
-            steps: 9,
+            steps: Some(9),
             ..four.clone()
         },
         EnhanceOptions {
-            noise: 1.5,
+            steps: Some(0),
             ..four.clone()
         },
         EnhanceOptions {
-            noise: f64::NAN,
+            noise: Some(-1.0),
             ..four.clone()
         },
         EnhanceOptions {
-            guidance_scale: f64::INFINITY,
+            guidance_scale: Some(-1.0),
+            ..four.clone()
+        },
+        EnhanceOptions {
+            noise: Some(1.5),
+            ..four.clone()
+        },
+        EnhanceOptions {
+            noise: Some(f64::NAN),
+            ..four.clone()
+        },
+        EnhanceOptions {
+            guidance_scale: Some(f64::INFINITY),
             ..four
         },
     ] {

@@ -79,9 +79,31 @@ impl T5Config {
     }
 }
 
+impl T5Config {
+    /// Parameters of an encoder of these sizes.
+    pub fn parameters(&self) -> u64 {
+        let inner = self.heads * self.head_width;
+        let block = self.width * (4 * inner + 3 * self.feed_forward + 2);
+        let table = self.vocabulary * self.width;
+        (table + self.layers * block + self.buckets * self.heads + self.width) as u64
+    }
+
+    /// The largest operand of every part of the encoder over `tokens` tokens.
+    pub fn operands(&self, tokens: usize) -> Vec<(String, usize)> {
+        [
+            ("t5.embeddings", self.vocabulary * self.width),
+            ("t5.layer.weights", self.width * self.feed_forward),
+            ("t5.layer.rows", tokens * self.feed_forward.max(self.width)),
+            ("t5.layer.scores", self.heads * tokens * tokens),
+        ]
+        .map(|(name, elements)| (name.to_owned(), elements))
+        .into()
+    }
+}
+
 /// A loaded encoder.
 ///
-/// Activations are f32 on the processor and for f16 weights, whose range the residual stream of XXL leaves; otherwise
+/// Activations are f32 on the CPU and for f16 weights, whose range the residual stream of XXL leaves; otherwise
 /// they have the type of the weights.
 #[derive(Debug)]
 pub struct T5Encoder {
@@ -315,6 +337,11 @@ impl RmsNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_of_the_release() {
+        assert_eq!(T5Config::XXL.parameters(), 4_762_310_656);
+    }
 
     #[test]
     fn buckets_of_t5() {

@@ -9,7 +9,7 @@ const ENCODE_FIRST: usize = 17;
 /// Frames in every further chunk of an encoding.
 const ENCODE_NEXT: usize = 16;
 /// Latent frames in the first chunk of a decoding.
-const DECODE_FIRST: usize = 3;
+pub(super) const DECODE_FIRST: usize = 3;
 /// Latent frames in every further chunk of a decoding.
 const DECODE_NEXT: usize = 2;
 

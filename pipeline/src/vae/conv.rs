@@ -1,9 +1,8 @@
 //! Convolutions over clips `[frames, channels, height, width]`, causal in time.
 //!
-//! candle has no conv3d. On the processor 3x3 convolutions of stride 1 have a kernel ([`kernels::conv3d`]); others, and
+//! candle has no conv3d. On the CPU 3x3 convolutions of stride 1 have a kernel ([`kernels::conv3d`]); others, and
 //! all where there are no vector instructions for it, are a sum of matrix products, one for each kernel tap, on tiles
-//! that fit into the cache. On other devices it is a sum of 2D convolutions, one for each tap in time. Kernel
-//! slices are made contiguous once, at load.
+//! that fit into the cache. On other devices frames go through one by one ([`banded`](super::banded)).
 //!
 //! [`kernels::conv3d`]: crate::kernels::conv3d
 
@@ -13,23 +12,66 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use half::bf16;
 
+use super::activation::{Activation, Bands};
+use super::banded::Running;
 use super::taps::{Shape, Task};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
+use crate::index32::OperandLimit;
 use crate::kernels::conv3d::Conv3d;
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::elementwise::converted;
 use crate::kernels::tensors::with_f32;
 use crate::progress::{CancelToken, Progress};
 
-/// The frames that causal convolutions remember from the chunk before, by convolution.
-#[derive(Debug, Default)]
-pub struct Cache(HashMap<usize, Tensor>);
+/// The frames that causal convolutions remember from the chunk before, by convolution. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Cache {
+    remembered: HashMap<usize, Activation>,
+    frugal: bool,
+}
 
 impl Cache {
+    /// Nothing is remembered: a clip begins.
+    ///
+    /// `frugal` saves memory of a GPU at the cost of time and changes no result: what is remembered waits in the memory
+    /// of the CPU, and what the second half of a residual block needs of the first is computed again instead of kept.
+    pub fn new(frugal: bool) -> Self {
+        Self {
+            frugal,
+            ..Self::default()
+        }
+    }
+
     /// Forgets everything: the next chunk begins a clip.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.remembered.clear();
+    }
+
+    /// Whether a GPU's memory is saved.
+    pub(super) fn is_frugal(&self) -> bool {
+        self.frugal
+    }
+
+    /// The frames that the convolution `slot` remembers.
+    pub(super) fn frames(&self, slot: usize) -> Result<&[Bands]> {
+        match self.remembered.get(&slot) {
+            Some(remembered) => remembered.frames(),
+            None => Ok(&[]),
+        }
+    }
+
+    /// Lets the convolution `slot` remember `frames`, or nothing.
+    pub(super) fn remember(&mut self, slot: usize, frames: Option<Vec<Bands>>) -> Result<()> {
+        self.remembered.remove(&slot);
+        if let Some(mut frames) = frames {
+            if self.frugal {
+                let moved = frames.iter().map(|frame| frame.to_device(&Device::Cpu));
+                frames = moved.collect::<Result<_>>()?;
+            }
+            self.remembered.insert(slot, Activation::Frames(frames));
+        }
+        Ok(())
     }
 }
 
@@ -51,6 +93,8 @@ pub(super) struct Builder<'a> {
     pub slots: &'a Cell<usize>,
     /// Groups of every normalisation.
     pub groups: usize,
+    /// For devices whose operands are limited.
+    pub limit: Option<&'a OperandLimit>,
 }
 
 impl Builder<'_> {
@@ -59,6 +103,7 @@ impl Builder<'_> {
             weights: self.weights.pp(name),
             slots: self.slots,
             groups: self.groups,
+            limit: self.limit,
         }
     }
 }
@@ -66,22 +111,24 @@ impl Builder<'_> {
 #[derive(Debug)]
 enum Kernel {
     /// `[taps, outputs, inputs]`, taps in the order time, row, column.
-    Processor(Tensor),
-    /// 3x3 in space, packed for the processor's kernels: f32 products.
+    Cpu(Tensor),
+    /// 3x3 in space, packed for the CPU's kernels: f32 products.
     PackedF32(Conv3d<f32>),
     /// The same in bf16 dot products.
     PackedBf16(Conv3d<bf16>),
-    /// For each tap in time `[outputs, inputs, rows, columns]`.
-    Device(Vec<Tensor>),
+    /// `[outputs, time * inputs, rows, columns]`, for frames one below the other in the channels.
+    Device(Tensor, OperandLimit),
 }
 
 /// A convolution with a bias.
 #[derive(Debug)]
 pub struct Conv {
-    shape: Shape,
+    pub(super) shape: Shape,
     kernel: Kernel,
-    bias: Tensor,
-    slot: usize,
+    /// `[outputs]`
+    pub(super) bias: Tensor,
+    /// Unique among causal convolutions.
+    pub(super) slot: usize,
 }
 
 impl Conv {
@@ -97,13 +144,14 @@ impl Conv {
         let bias = weights.get(outputs, "bias")?;
         let slot = builder.slots.get();
         builder.slots.set(slot + 1);
-        Self::new(&weight, bias, 1, (k / 2, k / 2), slot)
+        Self::new(&weight, bias, 1, (k / 2, k / 2), slot, builder.limit)
     }
 
     /// A pointwise convolution whose weight is stored with three spatial dimensions, without the name `conv`.
     pub(super) fn pointwise(builder: &Builder<'_>, inputs: usize, outputs: usize) -> Result<Self> {
         let weight = builder.weights.get((outputs, inputs, 1, 1, 1), "weight")?;
-        Self::new(&weight, builder.weights.get(outputs, "bias")?, 1, (0, 0), 0)
+        let bias = builder.weights.get(outputs, "bias")?;
+        Self::new(&weight, bias, 1, (0, 0), 0, builder.limit)
     }
 
     /// A 3x3 convolution of single frames: `conv.weight` and `conv.bias` below `builder`.
@@ -121,27 +169,30 @@ impl Conv {
             stride,
             padding,
             0,
+            builder.limit,
         )
     }
 
-    /// From `weight` `[outputs, inputs, time, rows, columns]`. `slot` must be unique among causal convolutions.
-    fn new(
+    /// From `weight` `[outputs, inputs, time, rows, columns]`. `slot` must be unique among causal convolutions. With a
+    /// `limit` it takes frames that are apart.
+    pub(super) fn new(
         weight: &Tensor,
         bias: Tensor,
         stride: usize,
         padding: (usize, usize),
         slot: usize,
+        limit: Option<&OperandLimit>,
     ) -> Result<Self> {
         let (outputs, inputs, time, rows, columns) = weight.dims5()?;
-        let kernel = if let Some(kernel) = packed(weight, &bias, stride, padding)? {
+        let kernel = if let Some(limit) = limit {
+            let stacked = weight.permute((0, 2, 1, 3, 4))?.force_contiguous()?;
+            let stacked = stacked.reshape((outputs, time * inputs, rows, columns))?;
+            Kernel::Device(stacked, limit.clone())
+        } else if let Some(kernel) = packed(weight, &bias, stride, padding)? {
             kernel
-        } else if weight.device().is_cpu() {
-            let taps = weight.permute((2, 3, 4, 0, 1))?.contiguous()?;
-            Kernel::Processor(taps.reshape((time * rows * columns, outputs, inputs))?)
         } else {
-            // A view into the kernel would be read from the wrong place by candle 0.11's conv2d.
-            let slices = (0..time).map(|t| weight.narrow(2, t, 1)?.squeeze(2)?.force_contiguous());
-            Kernel::Device(slices.collect::<candle_core::Result<_>>()?)
+            let taps = weight.permute((2, 3, 4, 0, 1))?.contiguous()?;
+            Kernel::Cpu(taps.reshape((time * rows * columns, outputs, inputs))?)
         };
         Ok(Self {
             shape: Shape {
@@ -162,12 +213,44 @@ impl Conv {
         self.shape.outputs
     }
 
+    /// The kernel `[outputs, time * inputs, rows, columns]` for frames that are apart, and the limit of its operands.
+    pub(super) fn device_kernel(&self) -> Result<(&Tensor, &OperandLimit)> {
+        match &self.kernel {
+            Kernel::Device(kernel, limit) => Ok((kernel, limit)),
+            _ => Err(Error::invalid("a kernel of the CPU for frames of a GPU")),
+        }
+    }
+
     /// Convolves `x` `[frames, inputs, height, width]`, preceded by the frames that `pass` remembers or, at the start
-    /// of a clip, by copies of the first one; adds `residual` of the result's shape.
+    /// of a clip, by copies of the first one; adds `residual` of the result's shape. Frames that are apart are given up
+    /// one by one.
     ///
     /// # Errors
     /// [`Error::Cancelled`], or a failed tensor operation.
-    pub fn forward(
+    pub(super) fn forward(
+        &self,
+        x: Activation,
+        residual: Option<&Tensor>,
+        pass: &mut Pass<'_>,
+    ) -> Result<Activation> {
+        match x {
+            Activation::Whole(x) => self.forward_whole(&x, residual, pass).map(Into::into),
+            Activation::Frames(frames) => {
+                let mut running = Running::new(self, pass)?;
+                let frames = (frames.into_iter())
+                    .map(|frame| running.push(frame, None, pass.progress))
+                    .collect::<Result<_>>()?;
+                running.end(pass)?;
+                Ok(Activation::Frames(frames))
+            }
+        }
+    }
+
+    /// As [`forward`](Self::forward), for frames in one tensor.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub(super) fn forward_whole(
         &self,
         x: &Tensor,
         residual: Option<&Tensor>,
@@ -179,15 +262,10 @@ impl Conv {
         if past == 0 {
             return self.convolve(None, x, residual, cancel);
         }
-        let before = match pass.cache.0.remove(&self.slot) {
+        let remembered = pass.cache.remembered.remove(&self.slot);
+        let before = match remembered.map(Activation::into_tensor).transpose()? {
             Some(frames) if frames.dims().get(1..) == x.dims().get(1..) => frames,
-            Some(frames) => {
-                return Err(Error::invalid(format!(
-                    "a chunk of {:?} follows one whose last frames are {:?}; all chunks of a clip have one size",
-                    x.dims(),
-                    frames.dims()
-                )));
-            }
+            Some(frames) => return Err(other_size(x.dims(), frames.dims())),
             None => x.narrow(0, 0, 1)?.repeat((past, 1, 1, 1))?,
         };
         if pass.more {
@@ -198,7 +276,7 @@ impl Conv {
             } else {
                 Tensor::cat(&[&before.narrow(0, frames, past - frames)?, x], 0)?
             };
-            pass.cache.0.insert(self.slot, last);
+            pass.cache.remembered.insert(self.slot, last.into());
         }
         self.convolve(Some(&before), x, residual, cancel)
     }
@@ -207,7 +285,7 @@ impl Conv {
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
-    pub fn forward_still(&self, x: &Tensor, progress: &Progress) -> Result<Tensor> {
+    pub(super) fn forward_still(&self, x: &Tensor, progress: &Progress) -> Result<Tensor> {
         progress.check()?;
         self.convolve(None, x, None, progress.cancel_token())
     }
@@ -220,7 +298,7 @@ impl Conv {
         cancel: &CancelToken,
     ) -> Result<Tensor> {
         match &self.kernel {
-            Kernel::Processor(taps) => self.on_processor(before, x, residual, |task, result| {
+            Kernel::Cpu(taps) => self.on_cpu(before, x, residual, |task, result| {
                 with_f32(taps, |taps| {
                     with_f32(&self.bias, |bias| {
                         let shape = self.shape;
@@ -228,53 +306,17 @@ impl Conv {
                     })
                 })
             }),
-            Kernel::PackedF32(conv) => self.on_processor(before, x, residual, |task, result| {
+            Kernel::PackedF32(conv) => self.on_cpu(before, x, residual, |task, result| {
                 conv.run(task.clip(), task.residual, result, cancel)
             }),
-            Kernel::PackedBf16(conv) => self.on_processor(before, x, residual, |task, result| {
+            Kernel::PackedBf16(conv) => self.on_cpu(before, x, residual, |task, result| {
                 conv.run(task.clip(), task.residual, result, cancel)
             }),
-            Kernel::Device(slices) => {
-                let y = self.on_device(slices, before, x)?;
-                Ok(match residual {
-                    Some(residual) => (y + residual)?,
-                    None => y,
-                })
-            }
+            Kernel::Device(..) => Err(Error::invalid("frames of the CPU for a kernel of a GPU")),
         }
     }
 
-    /// The sum of one 2D convolution for each tap in time, frames being the batch.
-    fn on_device(&self, slices: &[Tensor], before: Option<&Tensor>, x: &Tensor) -> Result<Tensor> {
-        let frames = x.dim(0)?;
-        let mut clip = match before {
-            Some(before) => Tensor::cat(&[before, x], 0)?,
-            None => x.clone(),
-        };
-        let (low, high) = self.shape.padding;
-        let padding = if low == high {
-            low
-        } else {
-            clip = clip
-                .pad_with_zeros(2, low, high)?
-                .pad_with_zeros(3, low, high)?;
-            0
-        };
-        let mut sum: Option<Tensor> = None;
-        for (t, slice) in slices.iter().enumerate() {
-            let y = clip
-                .narrow(0, t, frames)?
-                .conv2d(slice, padding, self.shape.stride, 1, 1)?;
-            sum = Some(match sum {
-                Some(sum) => (sum + y)?,
-                None => y,
-            });
-        }
-        let sum = sum.ok_or_else(|| Error::invalid("a convolution without taps"))?;
-        Ok(sum.broadcast_add(&self.bias.reshape((1, self.shape.outputs, 1, 1))?)?)
-    }
-
-    fn on_processor(
+    fn on_cpu(
         &self,
         before: Option<&Tensor>,
         x: &Tensor,
@@ -318,7 +360,14 @@ impl Conv {
     }
 }
 
-/// The kernel for convolutions that have one: 3x3 in space, stride 1, same size, on processors that have AVX2 or more.
+/// A chunk of `found` frames after one of `before`.
+pub(super) fn other_size(found: &[usize], before: &[usize]) -> Error {
+    Error::invalid(format!(
+        "a chunk of {found:?} follows one whose last frames are {before:?}; all chunks of a clip have one size"
+    ))
+}
+
+/// The kernel for convolutions that have one: 3x3 in space, stride 1, same size, on CPUs that have AVX2 or more.
 /// bf16 weights meet bf16 dot products where there are any.
 fn packed(
     weight: &Tensor,
@@ -345,7 +394,7 @@ fn packed(
     Ok(Some(kernel))
 }
 
-/// Number type of activations: f32 on the processor, that of the weights elsewhere.
+/// Number type of activations: f32 on the CPU, that of the weights elsewhere.
 pub(super) fn activation_dtype(weights: &Weights) -> DType {
     if weights.device().is_cpu() {
         DType::F32
@@ -355,94 +404,4 @@ pub(super) fn activation_dtype(weights: &Weights) -> DType {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wave(shape: &[usize], frequency: f32) -> Tensor {
-        let len = shape.iter().product();
-        let values: Vec<f32> = (0..len).map(|i| (i as f32 * frequency).sin()).collect();
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-    }
-
-    fn difference(a: &Tensor, b: &Tensor) -> f32 {
-        assert_eq!(a.dims(), b.dims());
-        let d = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
-        d.max(0).unwrap().to_scalar().unwrap()
-    }
-
-    fn both_ways(weight: &[usize], stride: usize, padding: (usize, usize), x: &Tensor) {
-        let weight = wave(weight, 0.71);
-        let bias = wave(&weight.dims()[..1], 1.3);
-        let conv = Conv::new(&weight, bias, stride, padding, 0).unwrap();
-        let past =
-            (weight.dims()[2] > 1).then(|| wave(&[2, x.dims()[1], x.dims()[2], x.dims()[3]], 0.05));
-        let slices: Vec<Tensor> = (0..weight.dims()[2])
-            .map(|t| {
-                weight
-                    .narrow(2, t, 1)
-                    .unwrap()
-                    .squeeze(2)
-                    .unwrap()
-                    .force_contiguous()
-                    .unwrap()
-            })
-            .collect();
-        let want = conv.on_device(&slices, past.as_ref(), x).unwrap();
-        let residual = wave(want.dims(), 0.013);
-        let cancel = CancelToken::new();
-        let got = conv.convolve(past.as_ref(), x, None, &cancel).unwrap();
-        assert!(
-            difference(&got, &want) < 1e-4,
-            "{:?} stride {stride}",
-            weight.dims()
-        );
-        let got = conv
-            .convolve(past.as_ref(), x, Some(&residual), &cancel)
-            .unwrap();
-        assert!(difference(&got, &(want + residual).unwrap()) < 1e-4);
-    }
-
-    #[test]
-    fn tap_products_equal_conv2d() {
-        both_ways(&[5, 3, 3, 3, 3], 1, (1, 1), &wave(&[3, 3, 21, 70], 0.37));
-        both_ways(&[2, 4, 1, 3, 3], 2, (0, 1), &wave(&[2, 4, 18, 140], 0.37));
-        both_ways(&[2, 4, 1, 3, 3], 2, (0, 1), &wave(&[1, 4, 7, 9], 0.37));
-        both_ways(&[7, 2, 1, 1, 1], 1, (0, 0), &wave(&[2, 2, 1, 1], 0.37));
-    }
-
-    #[test]
-    fn chunks_join_without_a_seam() {
-        let conv = Conv::new(&wave(&[3, 2, 3, 3, 3], 0.9), wave(&[3], 0.4), 1, (1, 1), 5).unwrap();
-        let x = wave(&[6, 2, 4, 5], 0.21);
-        let progress = Progress::none();
-        let mut cache = Cache::default();
-        let mut run = |from, len, more| {
-            let mut pass = Pass {
-                cache: &mut cache,
-                more,
-                split: false,
-                progress: &progress,
-            };
-            conv.forward(&x.narrow(0, from, len).unwrap(), None, &mut pass)
-                .unwrap()
-        };
-        let whole = run(0, 6, false);
-        let parts = [
-            run(0, 1, true),
-            run(1, 1, true),
-            run(2, 3, true),
-            run(5, 1, false),
-        ];
-        assert!(difference(&Tensor::cat(&parts, 0).unwrap(), &whole) < 1e-5);
-        assert!(cache.0.is_empty(), "the end of a clip clears the cache");
-    }
-
-    #[test]
-    fn a_cancelled_convolution_ends() {
-        let conv = Conv::new(&wave(&[3, 2, 1, 1, 1], 0.9), wave(&[3], 0.4), 1, (0, 0), 0).unwrap();
-        let cancel = CancelToken::new();
-        cancel.cancel();
-        let result = conv.convolve(None, &wave(&[1, 2, 4, 5], 0.21), None, &cancel);
-        assert!(result.unwrap_err().is_cancelled());
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::activation::Activation;
 use super::conv::{Builder, Conv, Pass};
 use super::enlarge;
 use super::norm::Norm;
@@ -28,9 +29,12 @@ struct Level {
     doubles_time: bool,
 }
 
-/// Activations that the decoder can show while it works.
+/// Sees activations of the decoder.
+pub type DecoderProbe<'a> = dyn FnMut(DecoderPoint, &Tensor) -> Result<()> + 'a;
+
+/// Where a [`DecoderProbe`] looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecoderTap {
+pub enum DecoderPoint {
     /// After the first convolution.
     ConvIn,
     /// After a middle block, 1 or 2.
@@ -86,68 +90,77 @@ impl Decoder {
         })
     }
 
-    /// A chunk of latents `[frames, channels, h, w]` to frames `[frames', 3, height, width]`, about -1..=1. The first
-    /// latent frame of a clip (with [`Pass::split`]) becomes one frame, every other one as many as time is reduced by.
+    /// A chunk of latent frames `[channels, h, w]` to frames `[3, height, width]`, about -1..=1. The first latent frame
+    /// of a clip (with [`Pass::split`]) becomes one frame, every other one as many as time is reduced by. `probe` sees
+    /// activations.
     ///
     /// # Errors
-    /// [`Error::Cancelled`](crate::Error::Cancelled), or a failed tensor operation.
-    pub fn forward(&self, latent: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
-        self.forward_tapped(latent, pass, &mut |_, _| Ok(()))
-    }
-
-    /// As [`forward`](Self::forward); `tap` sees activations.
-    ///
-    /// # Errors
-    /// As [`forward`](Self::forward), and those of `tap`.
-    pub fn forward_tapped(
+    /// [`Error::Cancelled`](crate::Error::Cancelled), a failed tensor operation, and those of `probe`.
+    pub(super) fn forward(
         &self,
-        latent: &Tensor,
+        latent: Activation,
         pass: &mut Pass<'_>,
-        tap: &mut dyn FnMut(DecoderTap, &Tensor) -> Result<()>,
-    ) -> Result<Tensor> {
-        let mut x = self.conv_in.forward(latent, None, pass)?;
-        tap(DecoderTap::ConvIn, &x)?;
+        mut probe: Option<&mut DecoderProbe<'_>>,
+    ) -> Result<Activation> {
+        let mut probe = |point, x: &Activation| match &mut probe {
+            Some(probe) => probe(point, &x.clone().into_tensor()?),
+            None => Ok(()),
+        };
+        let mut x = self.conv_in.forward(latent.clone(), None, pass)?;
+        probe(DecoderPoint::ConvIn, &x)?;
         for (index, block) in self.middle.iter().enumerate() {
-            x = block.forward(&x, Some(latent), pass)?;
-            tap(DecoderTap::Middle(index + 1), &x)?;
+            x = block.forward(x, Some(&latent), pass)?;
+            probe(DecoderPoint::Middle(index + 1), &x)?;
         }
         for level in &self.levels {
             for block in &level.blocks {
-                x = block.forward(&x, Some(latent), pass)?;
+                x = block.forward(x, Some(&latent), pass)?;
             }
-            tap(DecoderTap::LastBlock(level.number), &x)?;
+            probe(DecoderPoint::LastBlock(level.number), &x)?;
             if let Some(up) = &level.up {
-                x = up.forward(&enlarge::twice(&x)?, None, pass)?;
+                x = enlarge::convolved(x, up, pass)?;
                 if level.doubles_time {
                     // The convolution sees single frames, so it runs before they are repeated.
-                    x = double_time(&x, pass.split)?;
+                    x = double_time(x, pass.split)?;
                 }
-                tap(DecoderTap::Upsample(level.number), &x)?;
+                probe(DecoderPoint::Upsample(level.number), &x)?;
             }
         }
         let x = self
             .norm_out
-            .forward(&x, Some(latent), pass.split, pass.progress)?;
-        self.conv_out.forward(&x, None, pass)
+            .forward(x, Some(&latent), pass.split, pass.progress)?;
+        self.conv_out.forward(x, None, pass)
     }
 }
 
 /// Repeats every frame; with `split` the first one stays single.
-fn double_time(x: &Tensor, split: bool) -> Result<Tensor> {
-    let first = u32::from(split);
-    let frames = x.dim(0)? as u32;
-    let order: Vec<u32> = (0..first)
-        .chain((first..frames).flat_map(|frame| [frame, frame]))
-        .collect();
-    if order.len() == frames as usize {
-        return Ok(x.clone());
-    }
-    Ok(x.index_select(&Tensor::new(order, x.device())?, 0)?)
+fn double_time(x: Activation, split: bool) -> Result<Activation> {
+    let first = usize::from(split);
+    let order = |frames: usize| (0..first).chain((first..frames).flat_map(|frame| [frame, frame]));
+    Ok(match x {
+        Activation::Whole(x) => {
+            let order: Vec<u32> = order(x.dim(0)?).map(|frame| frame as u32).collect();
+            if order.len() == x.dim(0)? {
+                return Ok(x.into());
+            }
+            x.index_select(&Tensor::new(order, x.device())?, 0)?.into()
+        }
+        // Both of a pair share their values.
+        Activation::Frames(frames) => {
+            let order = order(frames.len());
+            Activation::Frames(
+                order
+                    .filter_map(|frame| frames.get(frame).cloned())
+                    .collect(),
+            )
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vae::activation::Bands;
     use candle_core::Device;
 
     #[test]
@@ -157,8 +170,18 @@ mod tests {
             .reshape((3, 1, 1, 1))
             .unwrap();
         let order = |frames, split| {
-            let y = double_time(&x.narrow(0, 0, frames).unwrap(), split).unwrap();
-            y.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            let whole = x.narrow(0, 0, frames).unwrap();
+            let apart = (0..frames).map(|index| {
+                let frame = whole.narrow(0, index, 1).unwrap();
+                Bands::new(vec![frame]).unwrap()
+            });
+            let apart = Activation::Frames(apart.collect());
+            let [a, b] = [whole.into(), apart].map(|x| {
+                let y = double_time(x, split).unwrap().into_tensor().unwrap();
+                y.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            });
+            assert_eq!(a, b);
+            a
         };
         assert_eq!(order(3, true), [1.0, 2.0, 2.0, 3.0, 3.0]);
         assert_eq!(order(2, false), [1.0, 1.0, 2.0, 2.0]);

@@ -2,11 +2,12 @@
 
 use candle_core::Tensor;
 
+use super::activation::{Activation, Bands};
 use super::conv::{Builder, Conv, Pass};
 use super::norm::Norm;
 use super::resblock::ResBlock;
 use super::{TIME_LEVELS, VaeConfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Resolution levels of residual blocks, each but the last followed by a reduction to half the size.
 #[derive(Debug)]
@@ -63,34 +64,64 @@ impl Encoder {
         })
     }
 
-    /// A chunk of frames `[frames, 3, height, width]` in -1..=1 to moments `[latent frames, 2 * channels, h, w]`: means,
-    /// then log-variances.
+    /// A chunk of frames `[3, height, width]` in -1..=1 to moments `[2 * channels, h, w]` of latent frames: means, then
+    /// log-variances.
     ///
     /// # Errors
     /// [`Error::Cancelled`](crate::Error::Cancelled), or a failed tensor operation.
-    pub fn forward(&self, frames: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
+    pub(super) fn forward(&self, frames: Activation, pass: &mut Pass<'_>) -> Result<Activation> {
         let mut x = self.conv_in.forward(frames, None, pass)?;
         for level in &self.levels {
             for block in &level.blocks {
-                x = block.forward(&x, None, pass)?;
+                x = block.forward(x, None, pass)?;
             }
             if level.halves_time {
-                x = halve_time(&x)?;
+                x = halve_time(x)?;
             }
             if let Some(down) = &level.down {
-                x = down.forward(&x, None, pass)?;
+                x = down.forward(x, None, pass)?;
             }
         }
         for block in &self.middle {
-            x = block.forward(&x, None, pass)?;
+            x = block.forward(x, None, pass)?;
         }
-        let x = self.norm_out.forward(&x, None, false, pass.progress)?;
-        self.conv_out.forward(&x, None, pass)
+        let x = self.norm_out.forward(x, None, false, pass.progress)?;
+        self.conv_out.forward(x, None, pass)
     }
 }
 
 /// Averages pairs of frames; of an odd number the first one stays as it is.
-fn halve_time(x: &Tensor) -> Result<Tensor> {
+fn halve_time(x: Activation) -> Result<Activation> {
+    match x {
+        Activation::Whole(x) => halve_whole(&x).map(Into::into),
+        Activation::Frames(frames) => {
+            let mut halved = Vec::with_capacity(frames.len().div_ceil(2));
+            let odd = frames.len() % 2;
+            let mut frames = frames.into_iter();
+            halved.extend(frames.by_ref().take(odd));
+            while let (Some(a), Some(b)) = (frames.next(), frames.next()) {
+                halved.push(mean(&a, &b)?);
+            }
+            Ok(Activation::Frames(halved))
+        }
+    }
+}
+
+/// The mean of two frames in the same bands.
+fn mean(a: &Bands, b: &Bands) -> Result<Bands> {
+    let mut others = Vec::new();
+    b.each(|band| {
+        others.push(band.clone());
+        Ok(())
+    })?;
+    let mut others = others.iter();
+    a.map(|_, a| match others.next() {
+        Some(b) => Ok(((a + b)? * 0.5)?),
+        None => Err(Error::invalid("two frames in other bands")),
+    })
+}
+
+fn halve_whole(x: &Tensor) -> Result<Tensor> {
     let (frames, channels, height, width) = x.dims4()?;
     if frames == 1 {
         return Ok(x.clone());
@@ -123,8 +154,17 @@ mod tests {
             (4, &[0.5, 2.5]),
             (5, &[0.0, 1.5, 3.5]),
         ] {
-            let got = halve_time(&clip(frames)).unwrap().flatten_all().unwrap();
-            assert_eq!(got.to_vec1::<f32>().unwrap(), want);
+            let whole = clip(frames);
+            let apart = (0..frames).map(|index| {
+                let frame = whole.narrow(0, index, 1).unwrap();
+                Bands::new(vec![frame]).unwrap()
+            });
+            let apart = Activation::Frames(apart.collect());
+            for x in [whole.into(), apart] {
+                let got = halve_time(x).unwrap().into_tensor().unwrap();
+                let got = got.flatten_all().unwrap();
+                assert_eq!(got.to_vec1::<f32>().unwrap(), want);
+            }
         }
     }
 }

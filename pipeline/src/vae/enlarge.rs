@@ -3,16 +3,33 @@
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
+use super::activation::Activation;
+use super::conv::{Conv, Pass};
 use crate::error::Result;
 use crate::kernels::tensors::with_f32;
+
+/// `x` enlarged and then convolved by `conv`, which sees single frames.
+///
+/// # Errors
+/// [`Error::Cancelled`](crate::Error::Cancelled), or a failed tensor operation.
+pub(super) fn convolved(x: Activation, conv: &Conv, pass: &mut Pass<'_>) -> Result<Activation> {
+    Ok(match x {
+        Activation::Whole(x) => conv.forward_whole(&twice(&x)?, None, pass)?.into(),
+        Activation::Frames(frames) => {
+            let frames = frames.into_iter();
+            let frames = frames.map(|frame| conv.frame_enlarged(&frame, pass.progress));
+            Activation::Frames(frames.collect::<Result<_>>()?)
+        }
+    })
+}
 
 /// `x` `[frames, channels, height, width]` with every pixel four times.
 ///
 /// # Errors
 /// A failed tensor operation.
-pub(super) fn twice(x: &Tensor) -> Result<Tensor> {
+fn twice(x: &Tensor) -> Result<Tensor> {
     let (frames, channels, height, width) = x.dims4()?;
-    if !x.device().is_cpu() || x.elem_count() == 0 {
+    if x.elem_count() == 0 {
         return Ok(x.upsample_nearest2d(2 * height, 2 * width)?);
     }
     let mut result = vec![0f32; 4 * x.elem_count()];

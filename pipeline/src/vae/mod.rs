@@ -3,135 +3,42 @@
 //! Clips go through in chunks; causal convolutions remember the last frames of the chunk before. [`Encoding`] and
 //! [`Decoding`] take a clip chunk by chunk, [`Vae::encode`] and [`Vae::decode`] a whole one.
 
+pub mod activation;
+mod banded;
 pub mod chunks;
+mod coding;
+mod config;
 pub mod conv;
 pub mod decoder;
 pub mod encoder;
 mod enlarge;
 pub mod norm;
 pub mod resblock;
+mod sizes;
 mod taps;
 pub mod tiles;
 
 use std::cell::Cell;
-use std::ops::Deref;
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
+use crate::index32::OperandLimit;
 use crate::progress::{Event, Progress};
-use conv::{Builder, Cache, Pass, activation_dtype};
-use decoder::{Decoder, DecoderTap};
+use conv::{Builder, activation_dtype};
+use decoder::{Decoder, DecoderProbe};
 use encoder::Encoder;
 
+pub use coding::{Decoding, Encoding};
+pub use config::VaeConfig;
+pub use sizes::Keeping;
+
 /// Levels on which time is reduced to half too.
-pub(crate) const TIME_LEVELS: usize = 2;
+const TIME_LEVELS: usize = 2;
 
 /// Latent columns by which the release extends its column tiles on each side.
 pub const TILE_OVERLAP: usize = 16;
-
-/// The sizes of a VAE.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VaeConfig {
-    /// Colour channels, 3.
-    pub colours: usize,
-    /// Latent channels.
-    pub latent: usize,
-    /// Channels after the encoder's first convolution; 0 without an encoder.
-    pub base: usize,
-    /// Channels of the encoder's levels, highest resolution first; none without an encoder.
-    pub encoder_channels: Vec<usize>,
-    /// Residual blocks on each level of the encoder.
-    pub encoder_blocks: Vec<usize>,
-    /// Channels of the decoder's levels, highest resolution first.
-    pub decoder_channels: Vec<usize>,
-    /// Residual blocks on each level of the decoder.
-    pub decoder_blocks: Vec<usize>,
-    /// Groups of the normalisations.
-    pub groups: usize,
-}
-
-impl VaeConfig {
-    /// Groups of the release.
-    pub const GROUPS: usize = 32;
-
-    /// The sizes of the VAE in `weights`, told from the shapes of its tensors.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] when the tensors that tell the sizes are missing.
-    pub fn infer(weights: &Weights) -> Result<Self> {
-        let shape = |name: &str, rank: usize| match weights.shape(name) {
-            Some(shape) if shape.len() == rank => Ok(shape),
-            found => Err(Error::checkpoint(
-                weights.checkpoint().path(),
-                format!(
-                    "not a causal 3D VAE: {name} should have {rank} dimensions, found {found:?}"
-                ),
-            )),
-        };
-        let output = shape("decoder.conv_out.conv.weight", 5)?;
-        let latent = shape("decoder.conv_in.conv.weight", 5)?;
-        // Who only generates needs no encoder.
-        let base = match weights.contains("encoder.conv_in.conv.weight") {
-            true => shape("encoder.conv_in.conv.weight", 5)?[0],
-            false => 0,
-        };
-        let channels = |side: &str| {
-            (0..weights.count(side))
-                .map(|level| Ok(shape(&format!("{side}.{level}.block.0.conv1.conv.weight"), 5)?[0]))
-                .collect::<Result<Vec<_>>>()
-        };
-        let blocks = |side: &str| {
-            (0..weights.count(side))
-                .map(|level| weights.count(&format!("{side}.{level}.block")))
-                .collect()
-        };
-        let config = Self {
-            colours: output[0],
-            latent: latent[1],
-            base,
-            encoder_channels: channels("encoder.down")?,
-            encoder_blocks: blocks("encoder.down"),
-            decoder_channels: channels("decoder.up")?,
-            decoder_blocks: blocks("decoder.up"),
-            groups: Self::GROUPS,
-        };
-        if config.decoder_channels.is_empty()
-            || (base > 0 && config.encoder_channels.len() != config.decoder_channels.len())
-        {
-            return Err(Error::checkpoint(
-                weights.checkpoint().path(),
-                format!(
-                    "an encoder of {} levels and a decoder of {}; a decoder is needed, and an encoder has as many",
-                    config.encoder_channels.len(),
-                    config.decoder_channels.len()
-                ),
-            ));
-        }
-        Ok(config)
-    }
-
-    /// By how much width and height are reduced.
-    pub fn space_factor(&self) -> usize {
-        1 << self.decoder_channels.len().saturating_sub(1)
-    }
-
-    /// By how much the number of frames is reduced, after the first one.
-    pub fn time_factor(&self) -> usize {
-        1 << TIME_LEVELS.min(self.decoder_channels.len().saturating_sub(1))
-    }
-
-    /// Latent frames of a clip of `frames` frames.
-    pub fn latent_frames(&self, frames: usize) -> usize {
-        frames.saturating_sub(1).div_ceil(self.time_factor()) + usize::from(frames > 0)
-    }
-
-    /// Frames that `latents` latent frames decode to.
-    pub fn frames(&self, latents: usize) -> usize {
-        latents.saturating_sub(1) * self.time_factor() + usize::from(latents > 0)
-    }
-}
 
 /// A VAE with its weights. Cheap to share; all state of a clip is in [`Encoding`] and [`Decoding`].
 #[derive(Debug)]
@@ -142,6 +49,8 @@ pub struct Vae {
     decoder: Decoder,
     device: Device,
     dtype: DType,
+    /// Where frames go through apart.
+    limit: Option<OperandLimit>,
 }
 
 impl Vae {
@@ -159,6 +68,15 @@ impl Vae {
     /// # Errors
     /// As [`load`](Self::load), and [`Error::Invalid`] when a level's channels cannot be cut into so many groups.
     pub fn load_with_groups(weights: &Weights, groups: usize) -> Result<Self> {
+        Self::load_limited(weights, groups, OperandLimit::of(weights.device()))
+    }
+
+    /// As [`load_with_groups`](Self::load_with_groups); with a `limit` frames go through apart, as on a GPU.
+    pub(crate) fn load_limited(
+        weights: &Weights,
+        groups: usize,
+        limit: Option<OperandLimit>,
+    ) -> Result<Self> {
         let config = VaeConfig {
             groups,
             ..VaeConfig::infer(weights)?
@@ -168,6 +86,7 @@ impl Vae {
             weights: weights.pp(name),
             slots: &slots,
             groups: config.groups,
+            limit: limit.as_ref(),
         };
         let vae = Self {
             encoder: (config.base > 0)
@@ -177,6 +96,7 @@ impl Vae {
             device: weights.device().clone(),
             dtype: activation_dtype(weights),
             config,
+            limit,
         };
         weights.finish()?;
         Ok(vae)
@@ -192,29 +112,64 @@ impl Vae {
         &self.device
     }
 
+    /// Whether decoding latent frames of `height` x `width` positions takes more than `limit` bytes beside the weights
+    /// unless it is frugal; never on the CPU, where being frugal changes nothing.
+    pub fn is_tight(&self, (height, width): (usize, usize), limit: Option<u64>) -> bool {
+        let keeping = Keeping {
+            apart: true,
+            element: self.dtype.size_in_bytes(),
+            frugal: false,
+        };
+        let size = (height, width);
+        let bytes = self
+            .config
+            .decoding_bytes(chunks::DECODE_FIRST, true, size, keeping)
+            + self.config.decoder_memory(size, keeping.element);
+        self.limit.is_some() && limit.is_some_and(|limit| limit < bytes)
+    }
+
     /// Encodes a whole clip `[1, 3, frames, height, width]` in -1..=1 in chunks of 17, 16, 16, … frames to moments
     /// `[1, 2 * channels, latent frames, h, w]`: means, then log-variances. Height and width must be multiples of
-    /// [`VaeConfig::space_factor`].
+    /// [`VaeConfig::space_factor`]. The moments of a GPU are f32 on the CPU.
     ///
     /// # Errors
     /// [`Error::Invalid`] for other sizes or without an encoder, [`Error::Cancelled`], or a failed tensor operation.
     pub fn encode(&self, clip: &Tensor, progress: &Progress) -> Result<Tensor> {
-        let (_, _, frames, _, _) = clip.dims5()?;
+        self.encode_tiled(clip, Tiling::default(), progress)
+    }
+
+    /// As [`encode`](Self::encode), in column tiles that are encoded one after another, each with more columns on its
+    /// sides, and put together without blending. More than one give slightly other numbers.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_tiled(
+        &self,
+        clip: &Tensor,
+        tiling: Tiling,
+        progress: &Progress,
+    ) -> Result<Tensor> {
+        let (_, _, frames, _, width) = clip.dims5()?;
+        let factor = self.config.space_factor();
         let chunks = chunks::encode(frames);
-        let mut encoding = Encoding::new(self);
-        let mut parts = Vec::with_capacity(chunks.len());
-        started(progress, "encode", chunks.len());
-        for (index, chunk) in chunks.iter().enumerate() {
-            let more = index + 1 < chunks.len();
-            parts.push(encoding.push(
-                &clip.narrow(2, chunk.start, chunk.len())?,
-                more,
-                progress,
-            )?);
-            advanced(progress, "encode", index);
+        let tiles = tiling.tiles(width / factor)?;
+        started(progress, "encode", tiles.len() * chunks.len());
+        let mut strips = Vec::with_capacity(tiles.len());
+        for (number, tile) in tiles.iter().enumerate() {
+            let (first, count) = (tile.decoded.start * factor, tile.decoded.len() * factor);
+            let columns = clip.narrow(4, first, count)?;
+            let mut encoding = Encoding::new(self, tiling.frugal);
+            let mut parts = Vec::with_capacity(chunks.len());
+            for (index, chunk) in chunks.iter().enumerate() {
+                let more = index + 1 < chunks.len();
+                let chunk = columns.narrow(2, chunk.start, chunk.len())?;
+                parts.push(encoding.push(&chunk, more, progress)?);
+                advanced(progress, "encode", number * chunks.len() + index);
+            }
+            strips.push(tile.kept_of(&join(parts)?, 1)?);
         }
         finished(progress, "encode");
-        join(parts)
+        Ok(Tensor::cat(&strips, 4)?)
     }
 
     /// Encodes a whole clip in one chunk, which gives slightly other numbers than [`encode`](Self::encode).
@@ -222,30 +177,36 @@ impl Vae {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_at_once(&self, clip: &Tensor, progress: &Progress) -> Result<Tensor> {
-        Encoding::new(self).push(clip, false, progress)
+        Encoding::new(self, false).push(clip, false, progress)
     }
 
     /// Decodes a whole latent `[1, channels, latent frames, h, w]` in chunks of 3, 2, 2, … latent frames to
-    /// `[1, 3, frames, height, width]`, about -1..=1. `t` latent frames become `4 (t - 1) + 1` frames for any `t`.
+    /// `[1, 3, frames, height, width]`, about -1..=1. `t` latent frames become `4 (t - 1) + 1` frames for any `t`. The
+    /// frames of a GPU are f32 on the CPU.
     ///
     /// # Errors
     /// [`Error::Invalid`] for other sizes, [`Error::Cancelled`], or a failed tensor operation.
     pub fn decode(&self, latent: &Tensor, progress: &Progress) -> Result<Tensor> {
-        self.decode_tapped(latent, progress, &mut |_, _| Ok(()))
+        let mut parts = Vec::new();
+        self.decode_each(latent, false, progress, |frames| {
+            parts.push(frames);
+            Ok(())
+        })?;
+        join(parts)
     }
 
-    /// As [`decode`](Self::decode); `tap` sees the activations of every chunk.
+    /// As [`decode`](Self::decode); `probe` sees the activations of every chunk.
     ///
     /// # Errors
-    /// As [`decode`](Self::decode).
-    pub fn decode_tapped(
+    /// As [`decode`](Self::decode), and those of `probe`.
+    pub fn decode_probed(
         &self,
         latent: &Tensor,
         progress: &Progress,
-        tap: &mut dyn FnMut(DecoderTap, &Tensor) -> Result<()>,
+        probe: &mut DecoderProbe<'_>,
     ) -> Result<Tensor> {
         let mut parts = Vec::new();
-        self.decode_chunks(latent, progress, tap, &mut |frames| {
+        self.decode_chunks(latent, false, progress, Some(probe), &mut |frames| {
             parts.push(frames);
             Ok(())
         })?;
@@ -253,67 +214,107 @@ impl Vae {
     }
 
     /// As [`decode`](Self::decode), but `each` gets the frames of every chunk as soon as they are there, so that they are
-    /// never in memory all at once.
+    /// never in memory all at once. `frugal` as in [`Cache::new`].
     ///
     /// # Errors
     /// As [`decode`](Self::decode), and those of `each`.
     pub fn decode_each(
         &self,
         latent: &Tensor,
+        frugal: bool,
         progress: &Progress,
         mut each: impl FnMut(Tensor) -> Result<()>,
     ) -> Result<()> {
-        self.decode_chunks(latent, progress, &mut |_, _| Ok(()), &mut each)
+        self.decode_chunks(latent, frugal, progress, None, &mut each)
     }
 
     fn decode_chunks(
         &self,
         latent: &Tensor,
+        frugal: bool,
         progress: &Progress,
-        tap: &mut dyn FnMut(DecoderTap, &Tensor) -> Result<()>,
+        mut probe: Option<&mut DecoderProbe<'_>>,
         each: &mut dyn FnMut(Tensor) -> Result<()>,
     ) -> Result<()> {
         let (_, _, latents, _, _) = latent.dims5()?;
         let chunks = chunks::decode(latents);
-        let mut decoding = Decoding::new(self);
+        let mut decoding = Decoding::new(self, frugal);
         started(progress, "decode", chunks.len());
         for (index, chunk) in chunks.iter().enumerate() {
             let more = index + 1 < chunks.len();
             let chunk = latent.narrow(2, chunk.start, chunk.len())?;
-            each(decoding.push_tapped(&chunk, more, progress, tap)?)?;
+            // A shorter borrow for each chunk.
+            let probe = probe.as_mut().map(|probe| &mut **probe);
+            each(decoding.push_probed(&chunk, more, progress, probe)?)?;
             advanced(progress, "decode", index);
         }
         finished(progress, "decode");
         Ok(())
     }
 
-    /// As [`decode`](Self::decode), in `count` column tiles that are decoded one after another, each with `overlap`
-    /// more latent columns on a side, and put together without blending. The release decodes Stage II in two.
+    /// As [`decode`](Self::decode), in column tiles that are decoded one after another and put together without
+    /// blending. The release decodes Stage II in two that have [`TILE_OVERLAP`] more latent columns on a side.
     ///
     /// # Errors
     /// As [`decode`](Self::decode).
     pub fn decode_tiled(
         &self,
         latent: &Tensor,
-        count: usize,
-        overlap: usize,
+        tiling: Tiling,
         progress: &Progress,
     ) -> Result<Tensor> {
-        let width = latent.dim(4)?;
-        let factor = self.config.space_factor();
-        let mut parts = Vec::with_capacity(count);
-        for tile in tiles::columns(width, count, overlap) {
+        let tiles = tiling.tiles(latent.dim(4)?)?;
+        let mut strips = Vec::with_capacity(tiles.len());
+        for tile in tiles {
             let columns = latent.narrow(4, tile.decoded.start, tile.decoded.len())?;
-            let frames = self.decode(&columns, progress)?;
-            let start = (tile.kept.start - tile.decoded.start) * factor;
-            parts.push(frames.narrow(4, start, tile.kept.len() * factor)?);
+            let mut parts = Vec::new();
+            self.decode_each(&columns, tiling.frugal, progress, |frames| {
+                parts.push(frames);
+                Ok(())
+            })?;
+            strips.push(tile.kept_of(&join(parts)?, self.config.space_factor())?);
         }
-        if parts.is_empty() {
+        Ok(Tensor::cat(&strips, 4)?)
+    }
+}
+
+/// How a clip is cut up on its way through the VAE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiling {
+    /// Column tiles, one after another; one is the whole picture.
+    pub columns: usize,
+    /// Latent columns by which tiles are extended on each side.
+    pub overlap: usize,
+    /// As in [`Cache::new`].
+    pub frugal: bool,
+}
+
+impl Default for Tiling {
+    /// Whole pictures, with all memory that this takes.
+    fn default() -> Self {
+        Self::columns(1)
+    }
+}
+
+impl Tiling {
+    /// Column tiles that overlap as those of the release.
+    pub fn columns(columns: usize) -> Self {
+        Self {
+            columns,
+            overlap: TILE_OVERLAP,
+            frugal: false,
+        }
+    }
+
+    /// The tiles of `width` latent columns.
+    fn tiles(self, width: usize) -> Result<Vec<tiles::Tile>> {
+        let tiles = tiles::columns(width, self.columns, self.overlap);
+        if tiles.is_empty() {
             return Err(Error::invalid(
-                "a latent without columns, or no tiles, to decode",
+                "a clip without columns, or no tiles, for the VAE",
             ));
         }
-        Ok(Tensor::cat(&parts, 4)?)
+        Ok(tiles)
     }
 }
 
@@ -340,123 +341,6 @@ fn join(parts: Vec<Tensor>) -> Result<Tensor> {
         return Err(Error::invalid("a clip without frames"));
     }
     Ok(Tensor::cat(&parts, 2)?)
-}
-
-/// `[1, channels, frames, height, width]` to `[frames, channels, height, width]`.
-fn by_frame(clip: &Tensor, vae: &Vae, channels: usize, multiple: usize) -> Result<Tensor> {
-    match *clip.dims() {
-        [1, c, frames, height, width]
-            if c == channels
-                && frames * height * width > 0
-                && height.is_multiple_of(multiple)
-                && width.is_multiple_of(multiple) => {}
-        ref found => {
-            return Err(Error::invalid(format!(
-                "the VAE takes [1, {channels}, frames, height, width], height and width multiples of {multiple}; \
-                 found {found:?}"
-            )));
-        }
-    }
-    let frames = clip.squeeze(0)?.transpose(0, 1)?;
-    Ok(frames
-        .to_device(&vae.device)?
-        .to_dtype(vae.dtype)?
-        .contiguous()?)
-}
-
-/// `[frames, channels, height, width]` to `[1, channels, frames, height, width]`.
-fn by_channel(frames: &Tensor) -> Result<Tensor> {
-    Ok(frames.transpose(0, 1)?.unsqueeze(0)?)
-}
-
-/// A clip on its way through the encoder.
-#[derive(Debug)]
-pub struct Encoding<'a> {
-    vae: &'a Vae,
-    cache: Cache,
-}
-
-impl<'a> Encoding<'a> {
-    /// The beginning of a clip.
-    pub fn new(vae: &'a Vae) -> Self {
-        Self {
-            vae,
-            cache: Cache::default(),
-        }
-    }
-
-    /// Encodes the next chunk `[1, 3, frames, height, width]`; without `more` the clip ends with it.
-    ///
-    /// # Errors
-    /// As [`Vae::encode`].
-    pub fn push(&mut self, chunk: &Tensor, more: bool, progress: &Progress) -> Result<Tensor> {
-        let config = &self.vae.config;
-        let encoder =
-            self.vae.encoder.as_ref().ok_or_else(|| {
-                Error::invalid("this VAE has a decoder only; it cannot read frames")
-            })?;
-        let frames = by_frame(chunk, self.vae, config.colours, config.space_factor())?;
-        let mut pass = Pass {
-            cache: &mut self.cache,
-            more,
-            split: false,
-            progress,
-        };
-        let moments = encoder.forward(&frames, &mut pass)?;
-        if !more {
-            self.cache.clear();
-        }
-        by_channel(&moments)
-    }
-}
-
-/// A latent on its way through the decoder that `V` points to.
-#[derive(Debug)]
-pub struct Decoding<V> {
-    vae: V,
-    cache: Cache,
-    begun: bool,
-}
-
-impl<V: Deref<Target = Vae>> Decoding<V> {
-    /// The beginning of a clip.
-    pub fn new(vae: V) -> Self {
-        Self {
-            vae,
-            cache: Cache::default(),
-            begun: false,
-        }
-    }
-
-    /// Decodes the next chunk `[1, channels, latent frames, h, w]`; without `more` the clip ends with it.
-    ///
-    /// # Errors
-    /// As [`Vae::decode`].
-    pub fn push(&mut self, chunk: &Tensor, more: bool, progress: &Progress) -> Result<Tensor> {
-        self.push_tapped(chunk, more, progress, &mut |_, _| Ok(()))
-    }
-
-    fn push_tapped(
-        &mut self,
-        chunk: &Tensor,
-        more: bool,
-        progress: &Progress,
-        tap: &mut dyn FnMut(DecoderTap, &Tensor) -> Result<()>,
-    ) -> Result<Tensor> {
-        let latent = by_frame(chunk, &self.vae, self.vae.config.latent, 1)?;
-        let mut pass = Pass {
-            cache: &mut self.cache,
-            more,
-            split: !self.begun,
-            progress,
-        };
-        let frames = self.vae.decoder.forward_tapped(&latent, &mut pass, tap)?;
-        self.begun = more;
-        if !more {
-            self.cache.clear();
-        }
-        by_channel(&frames)
-    }
 }
 
 /// A latent `mean + exp(logvar / 2) * noise` from moments `[1, 2 * channels, frames, h, w]`, log-variances limited to
@@ -487,26 +371,6 @@ pub fn to_bytes_range(frames: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn frame_counts() {
-        let config = VaeConfig {
-            colours: 3,
-            latent: 16,
-            base: 128,
-            encoder_channels: vec![128, 256, 256, 512],
-            encoder_blocks: vec![3; 4],
-            decoder_channels: vec![128, 256, 256, 512],
-            decoder_blocks: vec![4; 4],
-            groups: 32,
-        };
-        assert_eq!((config.space_factor(), config.time_factor()), (8, 4));
-        for (frames, latents) in [(0, 0), (1, 1), (2, 2), (5, 2), (17, 5), (49, 13)] {
-            assert_eq!(config.latent_frames(frames), latents);
-            assert!(config.frames(latents) >= frames);
-        }
-        assert_eq!(config.frames(13), 49);
-    }
 
     #[test]
     fn bytes_are_clamped() {

@@ -2,8 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::activation::{Activation, Bands};
 use super::conv::{Builder, Conv};
 use crate::error::{Error, Result};
+use crate::index32::OperandLimit;
 use crate::kernels::cpu::CpuLevel;
 use crate::kernels::groupnorm::{Modulation, Shape, affine, silu_affine};
 use crate::kernels::tensors::with_f32;
@@ -21,6 +23,7 @@ pub struct Norm {
     gamma: Tensor,
     beta: Tensor,
     spatial: Option<(Conv, Conv)>,
+    limit: Option<OperandLimit>,
 }
 
 impl Norm {
@@ -37,6 +40,7 @@ impl Norm {
             gamma: builder.weights.get(channels, "weight")?,
             beta: builder.weights.get(channels, "bias")?,
             spatial: None,
+            limit: builder.limit.cloned(),
         })
     }
 
@@ -49,21 +53,51 @@ impl Norm {
         })
     }
 
-    /// Normalises `x` `[frames, channels, height, width]`; `latent` is `[latent frames, channels, h, w]`. With `split`
-    /// the first latent frame belongs to the first frame alone.
+    /// Normalises the frames `x` `[channels, height, width]`; those of `latent` are `[channels, h, w]`. With `split` the
+    /// first latent frame belongs to the first frame alone. Frames that are apart are given up one by one.
     ///
     /// # Errors
     /// [`Error::Cancelled`], or a failed tensor operation.
-    pub fn forward(
+    pub(super) fn forward(
+        &self,
+        x: Activation,
+        latent: Option<&Activation>,
+        split: bool,
+        progress: &Progress,
+    ) -> Result<Activation> {
+        match x {
+            Activation::Whole(x) => self
+                .forward_whole(&x, latent, split, progress)
+                .map(Into::into),
+            Activation::Frames(frames) => {
+                let mut moments = self.moments();
+                for frame in &frames {
+                    progress.check()?;
+                    moments.add(frame)?;
+                }
+                let scaled = self.scaled(moments, frames.len(), latent, split, progress)?;
+                let frames = frames.into_iter().enumerate();
+                let frames = frames.map(|(index, frame)| scaled.frame(index, &frame));
+                Ok(Activation::Frames(frames.collect::<Result<_>>()?))
+            }
+        }
+    }
+
+    /// As [`forward`](Self::forward), for frames `[frames, channels, height, width]` in one tensor.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub(super) fn forward_whole(
         &self,
         x: &Tensor,
-        latent: Option<&Tensor>,
+        latent: Option<&Activation>,
         split: bool,
         progress: &Progress,
     ) -> Result<Tensor> {
         progress.check()?;
-        let modulation = match (&self.spatial, latent) {
-            (Some((y, b)), Some(latent)) => {
+        let modulation = match self.modulation(latent)? {
+            Some((y, b, latent)) => {
+                let latent = latent.whole()?;
                 let pair = (
                     y.forward_still(latent, progress)?,
                     b.forward_still(latent, progress)?,
@@ -71,44 +105,91 @@ impl Norm {
                 let frames = frame_map(x.dim(0)?, latent.dim(0)?, split);
                 Some((pair.0, pair.1, frames))
             }
-            (None, _) => None,
-            (Some(_), None) => {
-                return Err(Error::invalid("a decoder norm was called without a latent"));
-            }
+            None => None,
         };
-        if x.device().is_cpu() {
-            self.on_processor(x, modulation, progress)
-        } else {
-            self.on_device(x, modulation)
+        self.on_cpu(x, modulation, progress)
+    }
+
+    /// What makes factors and addends of the latent, if anything does.
+    fn modulation<'a>(
+        &'a self,
+        latent: Option<&'a Activation>,
+    ) -> Result<Option<(&'a Conv, &'a Conv, &'a Activation)>> {
+        match (&self.spatial, latent) {
+            (Some((y, b)), Some(latent)) => Ok(Some((y, b, latent))),
+            (None, _) => Ok(None),
+            (Some(_), None) => Err(Error::invalid("a decoder norm was called without a latent")),
         }
     }
 
-    fn on_device(
+    /// The statistics of no frames yet.
+    pub(super) fn moments(&self) -> Moments {
+        Moments {
+            groups: self.groups,
+            parts: Vec::new(),
+        }
+    }
+
+    /// The norm of `frames` frames that are apart and have `moments`.
+    pub(super) fn scaled(
         &self,
-        x: &Tensor,
-        modulation: Option<(Tensor, Tensor, Vec<usize>)>,
-    ) -> Result<Tensor> {
-        let (frames, channels, height, width) = x.dims4()?;
-        let groups = x.to_dtype(DType::F32)?.reshape((frames, self.groups, ()))?;
-        let groups = groups.broadcast_sub(&groups.mean_keepdim(2)?.mean_keepdim(0)?)?;
-        let variance = groups.sqr()?.mean_keepdim(2)?.mean_keepdim(0)?;
-        let y = groups
-            .broadcast_div(&(variance + EPS)?.sqrt()?)?
-            .to_dtype(x.dtype())?;
-        let mut y = y
-            .reshape((frames, channels, height, width))?
-            .broadcast_mul(&self.gamma.reshape((1, channels, 1, 1))?)?
-            .broadcast_add(&self.beta.reshape((1, channels, 1, 1))?)?;
-        if let Some((scale, shift, map)) = modulation {
-            let map: Vec<u32> = map.into_iter().map(|frame| frame as u32).collect();
-            let map = Tensor::new(map, x.device())?;
-            let enlarge = |t: Tensor| t.index_select(&map, 0)?.upsample_nearest2d(height, width);
-            y = ((y * enlarge(scale)?)? + enlarge(shift)?)?;
+        moments: Moments,
+        frames: usize,
+        latent: Option<&Activation>,
+        split: bool,
+        progress: &Progress,
+    ) -> Result<Scaled<'_>> {
+        let limit = self
+            .limit
+            .as_ref()
+            .ok_or_else(|| Error::invalid("a norm of the CPU for frames of a GPU"))?;
+        let moments = moments.finish()?;
+        let device = self.gamma.device();
+        let values = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec1::<f32>();
+        let (gamma, beta) = (values(&self.gamma)?, values(&self.beta)?);
+        let per_group = gamma.len() / self.groups;
+        let affine = gamma.iter().zip(beta).enumerate();
+        let (factor, addend): (Vec<f32>, Vec<f32>) = affine
+            .map(|(channel, (gamma, beta))| {
+                let (mean, variance) = moments
+                    .get(channel / per_group)
+                    .copied()
+                    .unwrap_or_default();
+                let factor = f64::from(*gamma) / (variance + EPS).sqrt();
+                (factor as f32, (f64::from(beta) - mean * factor) as f32)
+            })
+            .unzip();
+        let channels = |values: Vec<f32>| {
+            let shape = (1, values.len(), 1, 1);
+            Tensor::from_vec(values, shape, device)
+        };
+        let (factor, addend) = (channels(factor)?, channels(addend)?);
+        let mut modulation = None;
+        if let Some((y, b, latent)) = self.modulation(latent)? {
+            let latent = latent.frames()?;
+            let pictures = latent.iter().map(|latent| {
+                let (y, b) = (y.frame(latent, progress)?, b.frame(latent, progress)?);
+                let scale = y.map(|_, y| Ok(y.to_dtype(DType::F32)?.broadcast_mul(&factor)?))?;
+                let shift = y.map(|rows, y| {
+                    let y = y.to_dtype(DType::F32)?.broadcast_mul(&addend)?;
+                    Ok((y + b.rows(rows, limit)?.to_dtype(DType::F32)?)?)
+                })?;
+                Ok((scale, shift))
+            });
+            modulation = Some((
+                pictures.collect::<Result<_>>()?,
+                frame_map(frames, latent.len(), split),
+            ));
         }
-        Ok(y.silu()?)
+        Ok(Scaled {
+            factor,
+            addend,
+            modulation,
+            limit,
+        })
     }
 
-    fn on_processor(
+    fn on_cpu(
         &self,
         x: &Tensor,
         modulation: Option<(Tensor, Tensor, Vec<usize>)>,
@@ -151,6 +232,97 @@ impl Norm {
     }
 }
 
+/// Means and squared deviations of groups of channels, joined part by part as Chan, Golub and LeVeque do (Updating
+/// Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979).
+pub(super) struct Moments {
+    groups: usize,
+    /// Of each part the values of a group, and means and squared deviations `[groups, 2]`.
+    parts: Vec<(usize, Tensor)>,
+}
+
+impl Moments {
+    /// Adds a frame.
+    pub fn add(&mut self, frame: &Bands) -> Result<()> {
+        frame.each(|band| {
+            let groups = band.to_dtype(DType::F32)?.reshape((self.groups, ()))?;
+            let mean = groups.mean_keepdim(1)?;
+            let deviations = groups.broadcast_sub(&mean)?.sqr()?.sum_keepdim(1)?;
+            let both = Tensor::cat(&[mean, deviations], 1)?;
+            self.parts.push((groups.dim(1)?, both));
+            Ok(())
+        })
+    }
+
+    /// Mean and variance of every group.
+    fn finish(self) -> Result<Vec<(f64, f64)>> {
+        if self.parts.is_empty() {
+            return Err(Error::invalid("a norm of no frames"));
+        }
+        let (counts, parts): (Vec<usize>, Vec<Tensor>) = self.parts.into_iter().unzip();
+        // All at once: reading a value waits for the device.
+        let values = Tensor::stack(&parts, 0)?.to_vec3::<f32>()?;
+        let mut joined = vec![(0.0, 0.0, 0.0); self.groups];
+        for (count, part) in counts.into_iter().zip(values) {
+            for ((n, mean, deviations), group) in joined.iter_mut().zip(part) {
+                let [part_mean, part_deviations] = group[..] else {
+                    continue;
+                };
+                let count = count as f64;
+                let step = f64::from(part_mean) - *mean;
+                let total = *n + count;
+                *deviations += f64::from(part_deviations) + step * step * *n * count / total;
+                *mean += step * count / total;
+                *n = total;
+            }
+        }
+        let finish = |(n, mean, deviations): (f64, f64, f64)| (mean, deviations / n);
+        Ok(joined.into_iter().map(finish).collect())
+    }
+}
+
+/// A norm whose statistics are known.
+pub(super) struct Scaled<'a> {
+    /// `[1, channels, 1, 1]`, f32, as is the next.
+    factor: Tensor,
+    addend: Tensor,
+    /// Factor and addend for each latent frame, and for each frame the latent one that belongs to it.
+    modulation: Option<(Vec<(Bands, Bands)>, Vec<usize>)>,
+    limit: &'a OperandLimit,
+}
+
+impl Scaled<'_> {
+    /// The normalised frame `index` of the chunk, through SiLU.
+    pub fn frame(&self, index: usize, frame: &Bands) -> Result<Bands> {
+        let Some((pictures, map)) = &self.modulation else {
+            return frame.map(|_, band| {
+                let x = band.to_dtype(DType::F32)?.broadcast_mul(&self.factor)?;
+                let x = x.broadcast_add(&self.addend)?;
+                Ok(x.silu()?.to_dtype(band.dtype())?)
+            });
+        };
+        let picture = map.get(index).and_then(|latent| pictures.get(*latent));
+        let (scale, shift) =
+            picture.ok_or_else(|| Error::invalid(format!("frame {index} has no latent frame")))?;
+        let ((_, height, width), (_, rows, columns)) = (frame.size()?, scale.size()?);
+        if !height.is_multiple_of(rows) || !width.is_multiple_of(columns) {
+            return Err(Error::invalid(format!(
+                "a frame of {width}x{height} is modulated by a latent of {columns}x{rows}; its sides must be multiples"
+            )));
+        }
+        let (down, across) = (height / rows, width / columns);
+        frame.map(|rows, band| {
+            let (first, end) = (rows.start / down, rows.end.div_ceil(down));
+            let enlarged = |picture: &Bands| -> Result<Tensor> {
+                let picture = picture.rows(first..end, self.limit)?;
+                let picture = self.limit.repeat(&picture, down, across)?;
+                Ok(picture.narrow(2, rows.start - first * down, rows.len())?)
+            };
+            let x = (band.to_dtype(DType::F32)? * enlarged(scale)?)?;
+            Ok((x + enlarged(shift)?)?.silu()?.to_dtype(band.dtype())?)
+        })
+    }
+}
+
 /// Which of `latents` latent frames belongs to each of `frames` frames.
 pub(super) fn frame_map(frames: usize, latents: usize, split: bool) -> Vec<usize> {
     (0..frames)
@@ -163,81 +335,4 @@ pub(super) fn frame_map(frames: usize, latents: usize, split: bool) -> Vec<usize
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::checkpoint::{Checkpoint, Weights};
-    use std::cell::Cell;
-    use std::collections::HashMap;
-
-    fn wave(shape: &[usize], frequency: f32) -> Tensor {
-        let len = shape.iter().product();
-        let values: Vec<f32> = (0..len)
-            .map(|i| (i as f32 * frequency).sin() + 0.1)
-            .collect();
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-    }
-
-    fn builder(slots: &Cell<usize>) -> Builder<'_> {
-        let mut tensors = HashMap::new();
-        for (name, shape, frequency) in [
-            ("norm_layer.weight", &[6usize][..], 0.3),
-            ("norm_layer.bias", &[6], 0.7),
-            ("conv_y.conv.weight", &[6, 2, 1, 1, 1], 0.4),
-            ("conv_y.conv.bias", &[6], 0.5),
-            ("conv_b.conv.weight", &[6, 2, 1, 1, 1], 0.6),
-            ("conv_b.conv.bias", &[6], 0.8),
-        ] {
-            tensors.insert(name.to_owned(), wave(shape, frequency));
-        }
-        Builder {
-            weights: Weights::new(
-                Checkpoint::from_tensors(tensors).unwrap(),
-                &Device::Cpu,
-                DType::F32,
-            ),
-            slots,
-            groups: 3,
-        }
-    }
-
-    #[test]
-    fn the_fused_pass_equals_the_plain_formula() {
-        let slots = Cell::new(0);
-        let norm = Norm::spatial(&builder(&slots), 6, 2).unwrap();
-        let (x, z) = (wave(&[5, 6, 4, 8], 0.11), wave(&[3, 2, 2, 4], 0.23));
-        let progress = Progress::none();
-        let (y, b) = norm.spatial.as_ref().unwrap();
-        let modulation = || {
-            let still = |conv: &Conv| conv.forward_still(&z, &progress).unwrap();
-            Some((still(y), still(b), frame_map(5, 3, true)))
-        };
-        for modulation in [None, modulation()] {
-            let got = norm
-                .on_processor(&x, modulation.clone(), &progress)
-                .unwrap();
-            let want = norm.on_device(&x, modulation).unwrap();
-            let d = (got - want).unwrap().abs().unwrap().flatten_all().unwrap();
-            assert!(d.max(0).unwrap().to_scalar::<f32>().unwrap() < 1e-5);
-        }
-        assert!(norm.forward(&x, None, true, &progress).is_err());
-    }
-
-    #[test]
-    fn frames_find_their_latents() {
-        assert_eq!(frame_map(5, 3, true), [0, 1, 1, 2, 2]);
-        assert_eq!(frame_map(4, 2, false), [0, 0, 1, 1]);
-        assert_eq!(frame_map(2, 2, true), [0, 1]);
-        assert_eq!(frame_map(4, 1, false), [0; 4]);
-        assert_eq!(frame_map(1, 1, true), [0]);
-    }
-
-    #[test]
-    fn groups_must_divide_the_channels() {
-        let slots = Cell::new(0);
-        let odd = Builder {
-            groups: 4,
-            ..builder(&slots)
-        };
-        assert!(Norm::spatial(&odd, 6, 2).is_err());
-    }
-}
+mod tests;

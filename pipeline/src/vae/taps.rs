@@ -1,4 +1,4 @@
-//! Convolutions on the processor: a sum of matrix products, one for each kernel tap, over tiles of the output.
+//! Convolutions on the CPU: a sum of matrix products, one for each kernel tap, over tiles of the output.
 
 use rayon::prelude::*;
 
@@ -23,7 +23,7 @@ pub(super) struct Shape {
     pub padding: (usize, usize),
 }
 
-/// What a convolution on the processor reads.
+/// What a convolution on the CPU reads.
 pub(super) struct Task<'a> {
     /// Frames in time, remembered ones first, each `[inputs, height, width]`.
     pub clip: &'a [&'a [f32]],

@@ -1,14 +1,26 @@
-//! Decoding in column tiles, as the reference does to save memory.
+//! Column tiles, in which the reference decodes to save memory.
 
 use std::ops::Range;
+
+use candle_core::Tensor;
+
+use crate::error::Result;
 
 /// A column tile in latent columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tile {
-    /// What is decoded.
+    /// What goes through the VAE.
     pub decoded: Range<usize>,
     /// What is kept of it.
     pub kept: Range<usize>,
+}
+
+impl Tile {
+    /// What is kept of `x` `[.., columns]`, `factor` columns for a latent one.
+    pub(super) fn kept_of(&self, x: &Tensor, factor: usize) -> Result<Tensor> {
+        let first = (self.kept.start - self.decoded.start) * factor;
+        Ok(x.narrow(4, first, self.kept.len() * factor)?)
+    }
 }
 
 /// `count` tiles of `width` latent columns, each extended by `overlap` columns on a side, but only where all of these

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Negotiation: the model's own size and rate first, then what can be made of them.
 
-use flashvideo::{GeneratorInfo, Size};
-use gst_video::{VideoCapsBuilder, VideoInterlaceMode};
-use once_cell::sync::Lazy;
+use std::sync::LazyLock;
 
-use crate::convert::FORMATS;
+use flashvideo::{GeneratorInfo, Size};
+
+use crate::common::caps::{Builder, lasting, progressive, raw_video};
 
 /// Smallest size that is offered.
 const SMALLEST: (i32, i32) = (64, 36);
@@ -18,21 +18,15 @@ const RATES: (gst::Fraction, gst::Fraction) = (
 );
 
 /// What the pad template offers.
-pub(super) static TEMPLATE: Lazy<gst::Caps> = Lazy::new(|| {
-    let mut caps = builder()
-        .width_range(1..=flashvideo::stage1::MAX_SIDE as i32)
-        .height_range(1..=flashvideo::stage1::MAX_SIDE as i32)
-        .build();
-    caps.make_mut().mark_may_be_leaked();
-    caps
+pub(super) static TEMPLATE: LazyLock<gst::Caps> = LazyLock::new(|| {
+    let longest = flashvideo::stage1::MAX_SIDE as i32;
+    lasting(builder().width_range(1..=longest).height_range(1..=longest))
 });
 
-fn builder() -> VideoCapsBuilder<gst::caps::NoFeature> {
-    VideoCapsBuilder::new()
-        .format_list(FORMATS)
+fn builder() -> Builder {
+    progressive(raw_video())
         .framerate_range(RATES.0..=RATES.1)
         .pixel_aspect_ratio(gst::Fraction::new(1, 1))
-        .field("interlace-mode", VideoInterlaceMode::Progressive.to_str())
 }
 
 fn sides(size: Size) -> (i32, i32) {

@@ -3,60 +3,52 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `imp` | the GObject: properties, state changes |
-//! | `src` | what the base class asks: negotiation, seeking, frames |
-//! | `settings` | values of the properties, and what they mean for a model |
+//! | `imp` | the GObject: state changes, what its threads share |
+//! | `properties` | the properties as GObject has them |
+//! | `settings` | their values, and what they mean for a model |
+//! | `base_src` | what the base class asks: start and stop, caps, seeking, the next buffer |
+//! | `model` | the model and the clips that the properties ask for |
+//! | `stream` | where the stream is, and its next picture |
+//! | `caps` | negotiation arithmetic |
+//! | `rate` | timestamps of frames |
 //! | `prompts` | the file of prompts |
 //! | `playlist` | which clip comes when |
+//! | `queue` | clips between the worker, which makes them, and the streaming thread, which plays them |
 //! | `cache` | clips that are kept |
-//! | `studio` | the thread that makes clips, and how it is stopped |
-//! | `caps` | negotiation arithmetic |
-//! | `clock` | timestamps of frames |
-//! | `report` | messages on the bus and tags |
+//! | `worker` | the thread that loads the model and makes clips |
+//! | `progress` | how far a clip is |
+//! | `tags` | what is told about a clip |
 //! | `stats` | the `stats` property |
+
+use std::sync::LazyLock;
 
 use gst::glib;
 use gst::prelude::*;
-use once_cell::sync::Lazy;
 
+mod base_src;
 mod cache;
 mod caps;
-mod clock;
 mod imp;
+mod model;
 mod playlist;
+mod progress;
 mod prompts;
-mod report;
+mod properties;
+mod queue;
+mod rate;
 mod settings;
-mod src;
 mod stats;
-mod studio;
+mod stream;
+mod tags;
+mod worker;
 
-pub(crate) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "flashvideosrc",
         gst::DebugColorFlags::empty(),
         Some("FlashVideo text-to-video source"),
     )
 });
-
-/// Number type of the model's weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstFlashVideoNumberType")]
-pub enum NumberType {
-    /// What suits the device: f32 on the processor, bf16 on GPUs.
-    #[default]
-    #[enum_value(name = "What suits the device", nick = "auto")]
-    Auto,
-    /// 32-bit floating point.
-    #[enum_value(name = "32-bit floating point", nick = "f32")]
-    F32,
-    /// 16 bits with the range of f32.
-    #[enum_value(name = "16-bit brain floating point", nick = "bf16")]
-    Bf16,
-    /// IEEE half precision.
-    #[enum_value(name = "16-bit floating point", nick = "f16")]
-    F16,
-}
 
 glib::wrapper! {
     /// The element `flashvideosrc`.
@@ -67,9 +59,6 @@ glib::wrapper! {
 
 /// Registers the element. Its rank is none: it is chosen by name.
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    #[cfg(feature = "doc")]
-    NumberType::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
-
     gst::Element::register(
         Some(plugin),
         "flashvideosrc",

@@ -6,7 +6,7 @@
 
 use flashvideo::{GenerateOptions, GeneratorInfo, Size};
 
-use super::settings::Settings;
+use super::settings::{Clips, Settings};
 
 /// What the clips from a certain one on have in common.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +24,8 @@ pub(super) struct Playlist {
     /// By their first clip; the first stretch begins with clip 0.
     stretches: Vec<Stretch>,
     from_file: bool,
-    /// Clips until the end, or until it goes round; 0: there is no end.
-    clips: u64,
+    /// Clips until the end, or until it goes round; `None`: there is no end.
+    clips: Option<u64>,
     repeat: bool,
     frames: usize,
     size: Size,
@@ -42,8 +42,9 @@ impl Playlist {
         let from_file = prompts.is_some();
         let prompts = prompts.unwrap_or_else(|| vec![settings.prompt(info).to_owned()]);
         let clips = match settings.num_clips {
-            Some(clips) => u64::from(clips),
-            None => prompts.len() as u64,
+            Clips::OneForEachPrompt => Some(prompts.len() as u64),
+            Clips::Endless => None,
+            Clips::Exactly(clips) => Some(clips),
         };
         Self {
             stretches: vec![stretch(0, prompts, settings, info, random)],
@@ -62,7 +63,8 @@ impl Playlist {
 
     /// All frames, if there is an end.
     pub fn total(&self) -> Option<u64> {
-        (self.clips > 0 && !self.repeat).then(|| self.clips.saturating_mul(self.frames as u64))
+        let clips = self.clips.filter(|_| !self.repeat)?;
+        Some(clips.saturating_mul(self.frames as u64))
     }
 
     /// Frames are generated in this size from now on.
@@ -97,10 +99,10 @@ impl Playlist {
     /// What clip `index` shows; nothing after the last one.
     pub fn clip(&self, index: u64) -> Option<GenerateOptions> {
         let place = match self.clips {
-            0 => index,
-            clips if self.repeat => index % clips,
-            clips if index < clips => index,
-            _ => return None,
+            None => index,
+            Some(clips) if self.repeat => index % clips.max(1),
+            Some(clips) if index < clips => index,
+            Some(_) => return None,
         };
         let stretch = self
             .stretches
@@ -130,7 +132,7 @@ fn stretch(
     Stretch {
         first,
         prompts,
-        seed: u64::try_from(settings.seed).unwrap_or(random),
+        seed: settings.seed.unwrap_or(random),
         steps: settings.steps(info),
         guidance: settings.guidance(info),
     }
@@ -182,7 +184,7 @@ pub(super) mod tests {
     fn a_file_gives_one_clip_for_each_line() {
         let lines = || Some(vec!["one".to_owned(), "two".to_owned()]);
         let settings = Settings {
-            seed: 40,
+            seed: Some(40),
             ..Settings::default()
         };
         let list = Playlist::new(&settings, &info(), lines(), 7);
@@ -193,7 +195,7 @@ pub(super) mod tests {
         assert_eq!(shown(&list, 1), Some(("two".to_owned(), 41)));
         assert_eq!((list.clip(2), list.total()), (None, Some(18)));
         let endless = Settings {
-            num_clips: Some(0),
+            num_clips: Clips::Endless,
             ..settings.clone()
         };
         let list = Playlist::new(&endless, &info(), lines(), 7);
@@ -210,7 +212,7 @@ pub(super) mod tests {
     #[test]
     fn changes_are_for_the_clips_after_them() {
         let endless = |prompt| Settings {
-            num_clips: Some(0),
+            num_clips: Clips::Endless,
             ..named(prompt)
         };
         let mut list = Playlist::new(&endless("a"), &info(), None, 7);
@@ -226,7 +228,7 @@ pub(super) mod tests {
     #[test]
     fn a_random_seed_is_the_one_that_was_drawn() {
         let settings = Settings {
-            seed: -1,
+            seed: None,
             ..named("a")
         };
         assert_eq!(

@@ -3,46 +3,44 @@
 
 use std::path::PathBuf;
 
-use flashvideo::{DeviceSpec, GeneratorInfo};
+use flashvideo::GeneratorInfo;
 
-use super::NumberType;
+use crate::common::compute::{Compute, ComputeSettings};
 
 pub(super) const DEFAULT_MODEL: &str = "builtin";
 pub(super) const DEFAULT_PROMPT: &str = "a red balloon rises over snowy mountains at sunset";
-pub(super) const DEFAULT_DEVICE: &str = "cpu";
-/// For `seed`: another one each time.
-pub(super) const RANDOM_SEED: i64 = -1;
-/// For `guidance-scale`: the model decides.
-pub(super) const MODEL_DEFAULT: f64 = -1.0;
 pub(super) const MAX_GUIDANCE_SCALE: f64 = 100.0;
 pub(super) const MAX_LORA_SCALE: f64 = 10.0;
 pub(super) const MAX_STEPS: u32 = 1000;
 pub(super) const MAX_FRAMES: u32 = 4097;
-pub(super) const MAX_THREADS: u32 = 1024;
 
-/// A copy of all properties.
+/// How many clips there are until the stream ends, or goes round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Clips {
+    #[default]
+    OneForEachPrompt,
+    Endless,
+    Exactly(u64),
+}
+
+/// A copy of all properties. `None` is the model's own where nothing else is said.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Settings {
-    /// `None`: the model's own.
     pub prompt: Option<String>,
     pub model: String,
+    /// `None`: no adapters.
     pub lora: Option<String>,
     pub lora_scale: f64,
-    /// Negative: random.
-    pub seed: i64,
-    /// 0: the model's own.
-    pub steps: u32,
-    /// Negative: the model's own.
-    pub guidance_scale: f64,
-    /// 0: the model's own.
-    pub num_frames: u32,
-    /// 0: for ever; `None`: one for each prompt.
-    pub num_clips: Option<u32>,
+    /// `None`: random.
+    pub seed: Option<u64>,
+    pub steps: Option<usize>,
+    pub guidance_scale: Option<f64>,
+    pub num_frames: Option<usize>,
+    pub num_clips: Clips,
+    /// `None`: `prompt` is all there is.
     pub prompts_file: Option<PathBuf>,
     pub repeat: bool,
-    pub device: String,
-    pub dtype: NumberType,
-    pub threads: u32,
+    pub compute: ComputeSettings,
 }
 
 impl Default for Settings {
@@ -52,16 +50,14 @@ impl Default for Settings {
             model: DEFAULT_MODEL.to_owned(),
             lora: None,
             lora_scale: 1.0,
-            seed: 0,
-            steps: 0,
-            guidance_scale: MODEL_DEFAULT,
-            num_frames: 0,
-            num_clips: None,
+            seed: Some(0),
+            steps: None,
+            guidance_scale: None,
+            num_frames: None,
+            num_clips: Clips::default(),
             prompts_file: None,
             repeat: false,
-            device: DEFAULT_DEVICE.to_owned(),
-            dtype: NumberType::Auto,
-            threads: 0,
+            compute: ComputeSettings::default(),
         }
     }
 }
@@ -71,9 +67,7 @@ impl Default for Settings {
 pub(super) struct ModelRequest {
     pub model: String,
     pub lora: Option<(String, f64)>,
-    pub device: DeviceSpec,
-    pub dtype: NumberType,
-    pub threads: usize,
+    pub compute: Compute,
 }
 
 /// `frames` as the nearest number that a model can make, one more than a multiple of four; upwards from the middle.
@@ -90,9 +84,7 @@ impl Settings {
         Ok(ModelRequest {
             model: self.model.clone(),
             lora: self.lora.clone().map(|lora| (lora, self.lora_scale)),
-            device: self.device.parse()?,
-            dtype: self.dtype,
-            threads: self.threads as usize,
+            compute: self.compute.request()?,
         })
     }
 
@@ -107,27 +99,17 @@ impl Settings {
 
     /// Frames of a clip.
     pub fn frames(&self, info: &GeneratorInfo) -> usize {
-        match self.num_frames {
-            0 => info.frames,
-            frames => whole_frames(frames as usize),
-        }
+        self.num_frames.map_or(info.frames, whole_frames)
     }
 
     /// Sampling steps.
     pub fn steps(&self, info: &GeneratorInfo) -> usize {
-        match self.steps {
-            0 => info.steps,
-            steps => steps as usize,
-        }
+        self.steps.unwrap_or(info.steps)
     }
 
     /// Strength of the guidance.
     pub fn guidance(&self, info: &GeneratorInfo) -> f64 {
-        if self.guidance_scale < 0.0 {
-            info.guidance
-        } else {
-            self.guidance_scale
-        }
+        self.guidance_scale.unwrap_or(info.guidance)
     }
 }
 

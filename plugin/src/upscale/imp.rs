@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The GObject: properties, pads, state changes.
+//! The GObject: pads, state changes, what its threads share.
 //!
 //! # Locking
 //!
@@ -7,24 +7,42 @@
 //! thread takes two of them at once, and none is held across inference, a pad push, a query, a join or a message, so
 //! there is no order to keep.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+/**
+ * SECTION:element-flashupscale
+ * @see_also: flashvideosrc
+ *
+ * Enlarges a video and makes it sharper: the second stage of FlashVideo. Each frame is carried by a learned flow from its
+ * plain enlargement to a sharp picture, with a look at its neighbours.
+ *
+ * ## Example pipelines
+ *
+ * |[
+ * gst-launch-1.0 filesrc location=old.mp4 ! decodebin ! videoconvert ! flashupscale ! videoconvert ! x264enc pass=qual vbv-buf-capacity=0 ! mp4mux ! filesink location=new.mp4
+ * ]| This enlarges a clip to four times its width and height.
+ *
+ * |[
+ * gst-launch-1.0 v4l2src ! videoconvert ! flashupscale preset=live scale=2 ! autovideosink
+ * ]| This shows the picture of a camera enlarged.
+ *
+ * Since: 0.1.0
+ */
+use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread::ThreadId;
 
 use crossbeam::channel::Sender;
-use flashvideo::{DeviceSpec, Size};
+use flashvideo::Size;
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use once_cell::sync::Lazy;
 
+use super::latency::Latency;
 use super::loader::ModelSlot;
 use super::run::{Leaving, Run, RunControl};
-use super::settings::{
-    DEFAULT_DEVICE, DEFAULT_SCALE, MAX_GUIDANCE_SCALE, MAX_SCALE, MAX_STEPS, MAX_THREADS,
-    MODEL_DEFAULT, Settings,
-};
+use super::settings::Settings;
 use super::stats::Stats;
-use super::{CAT, Preset, UpscaleNumberType, caps};
+use super::{CAT, caps};
+use crate::common::messages::Messages;
+use crate::common::{lock, property};
 
 /// What the streaming threads share.
 pub(super) struct State {
@@ -42,8 +60,8 @@ pub(super) struct State {
     pub pool: Option<gst::BufferPool>,
     /// Of the input and the output.
     pub sizes: Option<(Size, Size)>,
-    /// What this element adds to the minimum and maximum latency of a live pipeline.
-    pub latency: Option<(gst::ClockTime, gst::ClockTime)>,
+    /// What this element adds to the latency of a live pipeline, once it is known.
+    pub latency: Option<Latency>,
 }
 
 impl State {
@@ -82,11 +100,6 @@ pub struct FlashUpscale {
     stats: Mutex<Stats>,
 }
 
-/// The guarded values are plain, so a panic elsewhere cannot leave them half written.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl FlashUpscale {
     /// A snapshot of the properties.
     pub(super) fn settings(&self) -> Settings {
@@ -100,14 +113,11 @@ impl FlashUpscale {
     pub(super) fn stats(&self) -> MutexGuard<'_, Stats> {
         lock(&self.stats)
     }
+}
 
-    /// NULL to READY: what can be checked without loading anything.
-    fn check_settings(&self) -> flashvideo::Result<()> {
-        let request = self.settings().request()?;
-        if request.device != DeviceSpec::Cpu {
-            request.device.open()?;
-        }
-        Ok(())
+impl Messages for FlashUpscale {
+    fn category() -> gst::DebugCategory {
+        *CAT
     }
 }
 
@@ -183,131 +193,24 @@ impl ObjectImpl for FlashUpscale {
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
-            vec![
-                glib::ParamSpecString::builder("model")
-                    .nick("Model")
-                    .blurb("builtin, builtin:live, or path of a model file or folder; wins over the preset's choice")
-                    .default_value("builtin")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecDouble::builder("scale")
-                    .nick("Scale")
-                    .blurb("Output size over input size, unless downstream caps fix a size")
-                    .minimum(1.0)
-                    .maximum(MAX_SCALE)
-                    .default_value(DEFAULT_SCALE)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecUInt::builder("steps")
-                    .nick("Steps")
-                    .blurb("Function evaluations of the flow for each frame (0 = what preset and model choose)")
-                    .maximum(MAX_STEPS)
-                    .default_value(0)
-                    .mutable_playing()
-                    .controllable()
-                    .build(),
-                glib::ParamSpecDouble::builder("noise")
-                    .nick("Noise")
-                    .blurb("Noise at the start of the flow: 0 = faithful, 1 = most invented detail, -1 = what preset and model choose")
-                    .minimum(MODEL_DEFAULT)
-                    .maximum(1.0)
-                    .default_value(MODEL_DEFAULT)
-                    .mutable_playing()
-                    .controllable()
-                    .build(),
-                glib::ParamSpecUInt64::builder("seed")
-                    .nick("Seed")
-                    .blurb("Chooses the noise; the same seed gives the same pictures")
-                    .default_value(0)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecString::builder("prompt")
-                    .nick("Prompt")
-                    .blurb("What the video shows, for models that read text (default: upstream's title tag)")
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecDouble::builder("guidance-scale")
-                    .nick("Guidance scale")
-                    .blurb("How closely models that read text follow the prompt (-1 = the model's default)")
-                    .minimum(MODEL_DEFAULT)
-                    .maximum(MAX_GUIDANCE_SCALE)
-                    .default_value(MODEL_DEFAULT)
-                    .mutable_playing()
-                    .controllable()
-                    .build(),
-                glib::ParamSpecEnum::builder_with_default("preset", Preset::default())
-                    .nick("Preset")
-                    .blurb("What to spend on each frame; explicit properties win")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecBoolean::builder("bypass")
-                    .nick("Bypass")
-                    .blurb("Resize without a model, to the same output size")
-                    .default_value(false)
-                    .mutable_playing()
-                    .controllable()
-                    .build(),
-                glib::ParamSpecString::builder("device")
-                    .nick("Device")
-                    .blurb("Where the model runs: cpu, cuda:N or metal, as far as built in")
-                    .default_value(DEFAULT_DEVICE)
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecEnum::builder_with_default("dtype", UpscaleNumberType::default())
-                    .nick("Number type")
-                    .blurb("Number type of the arithmetic; int8 is for built-in models without noise, on CPUs with AVX-512 VNNI")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecUInt::builder("threads")
-                    .nick("Threads")
-                    .blurb("Threads for the model on the CPU (0 = all cores)")
-                    .maximum(MAX_THREADS)
-                    .default_value(0)
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
-                    .nick("Statistics")
-                    .blurb("frames, fps, ms-per-evaluation, evaluations, peak-memory (bytes), model, steps")
-                    .read_only()
-                    .build(),
-            ]
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            let mut all = Settings::properties();
+            all.push(property::stats(
+                "frames, fps, ms-per-evaluation, evaluations, peak-memory (bytes), model, steps",
+            ));
+            all
         });
         &PROPERTIES
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        const TYPE: &str = "type checked by GObject";
-        let mut rescaled = false;
-        {
+        let rescaled = {
             let mut settings = lock(&self.settings);
-            let text = || {
-                value
-                    .get::<Option<String>>()
-                    .expect(TYPE)
-                    .filter(|text| !text.is_empty())
-            };
-            match pspec.name() {
-                "model" => settings.model = text(),
-                "scale" => {
-                    let scale = value.get().expect(TYPE);
-                    rescaled = settings.scale != scale;
-                    settings.scale = scale;
-                }
-                "steps" => settings.steps = value.get().expect(TYPE),
-                "noise" => settings.noise = value.get().expect(TYPE),
-                "seed" => settings.seed = value.get().expect(TYPE),
-                "prompt" => settings.prompt = text(),
-                "guidance-scale" => settings.guidance_scale = value.get().expect(TYPE),
-                "preset" => settings.preset = value.get().expect(TYPE),
-                "bypass" => settings.bypass = value.get().expect(TYPE),
-                "device" => settings.device = text().unwrap_or_else(|| DEFAULT_DEVICE.to_owned()),
-                "dtype" => settings.dtype = value.get().expect(TYPE),
-                "threads" => settings.threads = value.get().expect(TYPE),
-                name => unreachable!("no property {name} was installed"),
-            }
-            gst::debug!(CAT, imp = self, "{} is now {value:?}", pspec.name());
-        }
+            let scale = settings.scale;
+            settings.set(pspec.name(), value);
+            settings.scale != scale
+        };
+        gst::debug!(CAT, imp = self, "{} is now {value:?}", pspec.name());
         if rescaled {
             // The worker negotiates before its next frame.
             self.srcpad.mark_reconfigure();
@@ -315,24 +218,9 @@ impl ObjectImpl for FlashUpscale {
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        if pspec.name() == "stats" {
-            return self.stats().to_structure().to_value();
-        }
-        let settings = lock(&self.settings);
         match pspec.name() {
-            "model" => settings.model().to_value(),
-            "scale" => settings.scale.to_value(),
-            "steps" => settings.steps.to_value(),
-            "noise" => settings.noise.to_value(),
-            "seed" => settings.seed.to_value(),
-            "prompt" => settings.prompt.to_value(),
-            "guidance-scale" => settings.guidance_scale.to_value(),
-            "preset" => settings.preset.to_value(),
-            "bypass" => settings.bypass.to_value(),
-            "device" => settings.device.to_value(),
-            "dtype" => settings.dtype.to_value(),
-            "threads" => settings.threads.to_value(),
-            name => unreachable!("no property {name} was installed"),
+            "stats" => self.stats().to_structure().to_value(),
+            name => lock(&self.settings).get(name),
         }
     }
 }
@@ -343,7 +231,7 @@ impl PresetImpl for FlashUpscale {}
 
 impl ElementImpl for FlashUpscale {
     fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
-        static METADATA: Lazy<gst::subclass::ElementMetadata> = Lazy::new(|| {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
             gst::subclass::ElementMetadata::new(
                 "FlashVideo upscaler",
                 "Filter/Effect/Video",
@@ -355,7 +243,7 @@ impl ElementImpl for FlashUpscale {
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
-        static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             [
                 ("sink", gst::PadDirection::Sink),
                 ("src", gst::PadDirection::Src),
@@ -377,7 +265,7 @@ impl ElementImpl for FlashUpscale {
         gst::debug!(CAT, imp = self, "changing state {transition:?}");
         match transition {
             gst::StateChange::NullToReady => {
-                if let Err(error) = self.check_settings() {
+                if let Err(error) = self.settings().compute.check() {
                     self.post_failure(&error);
                     return Err(gst::StateChangeError);
                 }

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Loading the model beside the streaming threads, so that neither a state change nor the first frame blocks on it.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread;
 
 use crossbeam::channel::{Receiver, bounded};
 use crossbeam::select;
-use flashvideo::{CancelToken, Enhancer};
+use flashvideo::{CancelToken, Enhancer, Event};
 use gst::subclass::prelude::*;
 
-use super::CAT;
 use super::imp::FlashUpscale;
 use super::run::{Never, Run};
 use super::settings::ModelRequest;
-
-/// Code of the Progress messages.
-const PROGRESS_CODE: &str = "load-model";
+use crate::common::lock;
+use crate::common::messages::{Messages, Step};
 
 /// The model of an element, from the first request until the element goes to NULL.
 #[derive(Default)]
@@ -47,10 +45,8 @@ impl Load {
 }
 
 impl ModelSlot {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Load>> {
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> MutexGuard<'_, Option<Load>> {
+        lock(&self.0)
     }
 
     /// Asks a running load to stop.
@@ -148,50 +144,19 @@ impl FlashUpscale {
 
     /// Runs on the loader's thread; failures are posted here.
     fn load_model(&self, request: &ModelRequest, cancel: &CancelToken) -> Option<Arc<Enhancer>> {
-        let name = &request.model;
-        gst::info!(
-            CAT,
-            imp = self,
-            "loading model {name} on {}",
-            request.device
-        );
-        self.post_progress(
-            gst::ProgressType::Start,
-            PROGRESS_CODE,
-            &format!("Loading model {name}"),
-        );
-        let loaded = request
-            .dtype
-            .runtime(request.device, request.threads)
-            .and_then(|runtime| Enhancer::load(name, &runtime, &self.progress(cancel.clone())));
-        match loaded {
-            Ok(model) if !cancel.is_cancelled() => {
-                gst::info!(CAT, imp = self, "model {name} is loaded");
-                self.post_progress(
-                    gst::ProgressType::Complete,
-                    PROGRESS_CODE,
-                    &format!("Model {name} is loaded"),
-                );
-                Some(model)
-            }
-            Err(error) if !error.is_cancelled() => {
-                self.post_progress(
-                    gst::ProgressType::Error,
-                    PROGRESS_CODE,
-                    &format!("Model {name} could not be loaded"),
-                );
-                self.post_failure(&error);
-                None
-            }
-            _ => {
-                self.post_progress(
-                    gst::ProgressType::Canceled,
-                    PROGRESS_CODE,
-                    &format!("Loading of model {name} was cancelled"),
-                );
-                None
-            }
-        }
+        let ModelRequest { model, compute } = request;
+        let step = Step {
+            code: "load-model",
+            what: &format!("Loading model {model} on {}", compute.device),
+        };
+        let share = |_: &Event| None;
+        let loaded = self.reported(step, cancel.clone(), share, |progress| {
+            let model = Enhancer::load(model, &compute.runtime()?, progress)?;
+            // A model that nobody waits for any more is not kept.
+            progress.check()?;
+            Ok(model)
+        });
+        loaded.map_err(|error| self.post_failure(&error)).ok()
     }
 
     /// The model for `request`; waits for it until `run` is stopped.

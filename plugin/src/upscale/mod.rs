@@ -3,36 +3,41 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `imp` | the GObject: properties, pads, state changes |
-//! | `settings` | values of the properties and what the presets stand for |
+//! | `imp` | the GObject: pads, state changes, what its threads share |
+//! | `properties` | the properties as GObject has them |
+//! | `settings` | their values, and what the presets stand for |
 //! | `caps` | negotiation arithmetic |
+//! | `latency` | what a live pipeline has to wait for |
 //! | `run` | the bounded channel between the two pads and how it is stopped |
 //! | `sinkpad`, `srcpad` | what other elements ask of the pads |
 //! | `worker` | the source pad's task: everything serialized, in order |
+//! | `worker/negotiation` | its caps and buffer pool |
+//! | `worker/enhance` | its model: settings, frames in, frames out |
 //! | `output` | buffer pools and finished buffers |
-//! | `ticket` | timestamps, flags and metas that travel with a frame |
+//! | `metadata` | timestamps, flags and metas that travel with a frame |
 //! | `loader` | loading the model beside the streaming threads |
-//! | `report` | messages on the bus |
 //! | `stats` | the `stats` property |
+
+use std::sync::LazyLock;
 
 use gst::glib;
 use gst::prelude::*;
-use once_cell::sync::Lazy;
 
 mod caps;
 mod imp;
+mod latency;
 mod loader;
+mod metadata;
 mod output;
-mod report;
+mod properties;
 mod run;
 mod settings;
 mod sinkpad;
 mod srcpad;
 mod stats;
-mod ticket;
 mod worker;
 
-pub(crate) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "flashupscale",
         gst::DebugColorFlags::empty(),
@@ -40,7 +45,16 @@ pub(crate) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
     )
 });
 
-/// What to spend on each frame. Explicit properties win over what a preset says.
+/**
+ * GstFlashUpscalePreset:
+ * @live: the small model, one evaluation, no noise
+ * @balanced: the default model, one evaluation, no noise
+ * @quality: the default model with its own choice of evaluations and noise
+ *
+ * What to spend on each frame. Explicit properties win over what a preset says.
+ *
+ * Since: 0.1.0
+ */
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstFlashUpscalePreset")]
 pub enum Preset {
@@ -56,47 +70,6 @@ pub enum Preset {
     Quality,
 }
 
-/// Number type of the arithmetic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, glib::Enum)]
-#[enum_type(name = "GstFlashUpscaleNumberType")]
-pub enum UpscaleNumberType {
-    /// What suits model and device: int8 for `builtin:live` on processors with AVX-512 VNNI, bf16 on GPUs and, for compact
-    /// models, on processors with instructions for it; else f32.
-    #[default]
-    #[enum_value(name = "What suits model and device", nick = "auto")]
-    Auto,
-    /// 32-bit floating point.
-    #[enum_value(name = "32-bit floating point", nick = "f32")]
-    F32,
-    /// 16 bits with the range of f32; f32 on processors without instructions for it.
-    #[enum_value(name = "16-bit brain floating point", nick = "bf16")]
-    Bf16,
-    /// 8-bit integers for evaluations at the start of a flow without noise, for compact models with calibrated ranges;
-    /// bf16 or f32 for everything else and on processors without AVX-512 VNNI.
-    #[enum_value(name = "8-bit integers where calibrated", nick = "int8")]
-    Int8,
-}
-
-impl UpscaleNumberType {
-    /// The runtime of this number type on `device`.
-    ///
-    /// # Errors
-    /// As [`flashvideo::Runtime::with_number_type`].
-    pub(crate) fn runtime(
-        self,
-        device: flashvideo::DeviceSpec,
-        threads: usize,
-    ) -> flashvideo::Result<flashvideo::Runtime> {
-        let name = match self {
-            Self::Auto => return flashvideo::Runtime::open(device, threads),
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::Int8 => "int8",
-        };
-        flashvideo::Runtime::with_number_type(device, name, threads)
-    }
-}
-
 glib::wrapper! {
     /// The element `flashupscale`.
     pub struct FlashUpscale(ObjectSubclass<imp::FlashUpscale>)
@@ -107,9 +80,7 @@ glib::wrapper! {
 /// Registers the element. Its rank is none: enlarging is never what autoplugging should do by itself.
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]
-    for api in [Preset::static_type(), UpscaleNumberType::static_type()] {
-        api.mark_as_plugin_api(gst::PluginAPIFlags::empty());
-    }
+    Preset::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
 
     gst::Element::register(
         Some(plugin),

@@ -6,8 +6,8 @@ use gst::prelude::*;
 use gst_video::prelude::*;
 use gst_video::{VideoAlignment, VideoInfo};
 
-use super::ticket::Ticket;
-use crate::convert;
+use super::metadata::Metadata;
+use crate::common::frame;
 
 /// A configured, active pool for one output format.
 ///
@@ -19,7 +19,7 @@ pub(super) struct Output {
 }
 
 /// What downstream answered to the ALLOCATION query.
-struct Wishes {
+struct Allocation {
     video_meta: bool,
     alignment: VideoAlignment,
     allocator: Option<gst::Allocator>,
@@ -45,7 +45,7 @@ impl Output {
             .and_then(|(_, params)| params.map(alignment))
             .unwrap_or_default();
         let (allocator, params) = query.allocation_params().next().unwrap_or_default();
-        let wishes = Wishes {
+        let allocation = Allocation {
             video_meta: meta.is_some(),
             alignment,
             allocator,
@@ -53,7 +53,7 @@ impl Output {
         };
         for (pool, size, min, max) in query.allocation_pools() {
             if let Some(pool) = pool
-                && wishes
+                && allocation
                     .activate(&pool, caps, size.max(info.size() as u32), min, max)
                     .is_ok()
             {
@@ -61,7 +61,7 @@ impl Output {
             }
         }
         let pool = gst_video::VideoBufferPool::new().upcast::<gst::BufferPool>();
-        wishes.activate(&pool, caps, info.size() as u32, 0, 0)?;
+        allocation.activate(&pool, caps, info.size() as u32, 0, 0)?;
         Ok(Self { pool, info })
     }
 
@@ -70,14 +70,14 @@ impl Output {
         &self.pool
     }
 
-    /// `frame` in a buffer with the timestamps, flags and metas of `ticket`.
+    /// `picture` in a buffer with the timestamps, flags and metas of `metadata`.
     ///
     /// # Errors
     /// The flow to return, and what to tell the user if there is something to tell.
     pub fn finish(
         &self,
-        frame: &Frame,
-        ticket: &Ticket,
+        picture: &Frame,
+        metadata: &Metadata,
         input_info: &VideoInfo,
     ) -> Result<gst::Buffer, (gst::FlowError, Option<gst::ErrorMessage>)> {
         let failed = |text: String| {
@@ -99,10 +99,10 @@ impl Output {
             (flow, message)
         })?;
         let writable = buffer.make_mut();
-        ticket
+        metadata
             .apply(writable, input_info, &self.info)
             .map_err(|e| failed(e.to_string()))?;
-        convert::write(frame, writable, &self.info).map_err(failed)?;
+        frame::write(picture, writable, &self.info).map_err(failed)?;
         Ok(buffer)
     }
 }
@@ -114,7 +114,7 @@ impl Drop for Output {
     }
 }
 
-impl Wishes {
+impl Allocation {
     fn activate(
         &self,
         pool: &gst::BufferPool,

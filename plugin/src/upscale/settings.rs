@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Values of the properties, and what the presets stand for.
 
-use flashvideo::kernels::cpu::CpuLevel;
-use flashvideo::{DeviceSpec, EnhanceOptions, Size, Target};
+use flashvideo::{EnhanceOptions, Size, Target};
 
-use super::{Preset, UpscaleNumberType};
+use super::Preset;
+use crate::common::compute::{Compute, ComputeSettings};
 
 pub(super) const DEFAULT_SCALE: f64 = 4.0;
 pub(super) const MAX_SCALE: f64 = 16.0;
-pub(super) const MAX_STEPS: u32 = 8;
-/// For `noise` and `guidance-scale`: the model decides.
-pub(super) const MODEL_DEFAULT: f64 = -1.0;
+pub(super) const MAX_STEPS: u32 = flashvideo::stage2::MAX_STEPS as u32;
 pub(super) const MAX_GUIDANCE_SCALE: f64 = 100.0;
-pub(super) const MAX_THREADS: u32 = 1024;
-pub(super) const DEFAULT_DEVICE: &str = "cpu";
+pub(super) const MODEL: &str = "builtin";
 
-const MODEL: &str = "builtin";
 const LIVE_MODEL: &str = "builtin:live";
 
 /// A copy of all properties.
@@ -24,19 +20,17 @@ pub(super) struct Settings {
     /// As set by the user; `None` leaves the choice to the preset.
     pub model: Option<String>,
     pub scale: f64,
-    /// 0 leaves the choice to the preset.
-    pub steps: u32,
-    /// Negative leaves the choice to the preset.
-    pub noise: f64,
+    /// `None` leaves the choice to preset and model.
+    pub steps: Option<usize>,
+    /// `None` leaves the choice to preset and model.
+    pub noise: Option<f64>,
     pub seed: u64,
     pub prompt: Option<String>,
-    pub guidance_scale: f64,
+    /// `None` leaves the choice to the model.
+    pub guidance_scale: Option<f64>,
     pub preset: Preset,
     pub bypass: bool,
-    pub device: String,
-    /// `Auto` leaves the choice to the model.
-    pub dtype: UpscaleNumberType,
-    pub threads: u32,
+    pub compute: ComputeSettings,
 }
 
 impl Default for Settings {
@@ -44,16 +38,14 @@ impl Default for Settings {
         Self {
             model: None,
             scale: DEFAULT_SCALE,
-            steps: 0,
-            noise: MODEL_DEFAULT,
+            steps: None,
+            noise: None,
             seed: 0,
             prompt: None,
-            guidance_scale: MODEL_DEFAULT,
+            guidance_scale: None,
             preset: Preset::default(),
             bypass: false,
-            device: DEFAULT_DEVICE.to_owned(),
-            dtype: UpscaleNumberType::default(),
-            threads: 0,
+            compute: ComputeSettings::default(),
         }
     }
 }
@@ -62,14 +54,7 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ModelRequest {
     pub model: String,
-    pub device: DeviceSpec,
-    pub dtype: UpscaleNumberType,
-    pub threads: usize,
-}
-
-/// Whether int8 is fast here; a level that is not one is an error when the model is loaded.
-fn has_vnni() -> bool {
-    CpuLevel::selected().is_ok_and(CpuLevel::has_vnni)
+    pub compute: Compute,
 }
 
 impl Settings {
@@ -82,20 +67,20 @@ impl Settings {
         }
     }
 
-    /// Function evaluations, 0 for the model's own default.
-    pub fn steps(&self) -> usize {
+    /// Function evaluations; `None` for the model's own default.
+    pub fn steps(&self) -> Option<usize> {
         match (self.steps, self.preset) {
-            (0, Preset::Live | Preset::Balanced) => 1,
-            (steps, _) => steps as usize,
+            (None, Preset::Live | Preset::Balanced) => Some(1),
+            (steps, _) => steps,
         }
     }
 
-    /// Strength of the noise, negative for the model's own default. One evaluation cannot remove noise, so the fast
-    /// presets start without it.
-    pub fn noise(&self) -> f64 {
-        match self.preset {
-            Preset::Live | Preset::Balanced if self.noise < 0.0 => 0.0,
-            _ => self.noise,
+    /// Strength of the noise; `None` for the model's own default. One evaluation cannot remove noise, so the fast presets
+    /// start without it.
+    pub fn noise(&self) -> Option<f64> {
+        match (self.noise, self.preset) {
+            (None, Preset::Live | Preset::Balanced) => Some(0.0),
+            (noise, _) => noise,
         }
     }
 
@@ -113,30 +98,14 @@ impl Settings {
         }
     }
 
-    /// Number type: the user's; without a choice int8 for `builtin:live` on processors that have fast kernels for it. What
-    /// that loses is far below what the small model gains, and it takes half the time.
-    fn dtype(&self, device: DeviceSpec) -> UpscaleNumberType {
-        match self.dtype {
-            UpscaleNumberType::Auto
-                if self.model() == LIVE_MODEL && device == DeviceSpec::Cpu && has_vnni() =>
-            {
-                UpscaleNumberType::Int8
-            }
-            dtype => dtype,
-        }
-    }
-
     /// The model to load for these settings.
     ///
     /// # Errors
     /// [`flashvideo::Error::Device`] for a device name that does not exist.
     pub fn request(&self) -> flashvideo::Result<ModelRequest> {
-        let device = self.device.parse()?;
         Ok(ModelRequest {
             model: self.model().to_owned(),
-            device,
-            dtype: self.dtype(device),
-            threads: self.threads as usize,
+            compute: self.compute.request()?,
         })
     }
 }
@@ -153,41 +122,22 @@ mod tests {
         };
         assert_eq!(
             (settings.model(), settings.steps(), settings.noise()),
-            ("builtin:live", 1, 0.0)
+            ("builtin:live", Some(1), Some(0.0))
         );
         settings.model = Some("/weights".to_owned());
-        settings.steps = 3;
-        settings.noise = 0.5;
+        settings.steps = Some(3);
+        settings.noise = Some(0.5);
         assert_eq!(
             (settings.model(), settings.steps(), settings.noise()),
-            ("/weights", 3, 0.5)
+            ("/weights", Some(3), Some(0.5))
         );
     }
 
     #[test]
     fn quality_is_left_to_the_model() {
         let settings = Settings::default();
-        assert_eq!((settings.model(), settings.steps()), ("builtin", 0));
-        assert!(settings.noise() < 0.0);
-    }
-
-    #[test]
-    fn the_live_model_is_in_int8_unless_told_otherwise() {
-        let dtype = |settings: &Settings| settings.request().unwrap().dtype;
-        let mut settings = Settings::default();
-        assert_eq!(dtype(&settings), UpscaleNumberType::Auto);
-        settings.preset = Preset::Live;
-        let fast = if has_vnni() {
-            UpscaleNumberType::Int8
-        } else {
-            UpscaleNumberType::Auto
-        };
-        assert_eq!(dtype(&settings), fast);
-        settings.dtype = UpscaleNumberType::F32;
-        assert_eq!(dtype(&settings), UpscaleNumberType::F32);
-        settings.dtype = UpscaleNumberType::Auto;
-        settings.device = "cuda:0".to_owned();
-        assert_eq!(dtype(&settings), UpscaleNumberType::Auto);
+        assert_eq!((settings.model(), settings.steps()), ("builtin", None));
+        assert_eq!(settings.noise(), None);
     }
 
     #[test]

@@ -86,9 +86,9 @@ impl FlashUpscale {
                 }
                 let (live, mut min, mut max) = peer.result();
                 let own = self.state().latency;
-                if live && let Some((own_min, own_max)) = own {
-                    min += own_min;
-                    max = max.opt_add(own_max);
+                if live && let Some(own) = own {
+                    min += own.min;
+                    max = max.opt_add(own.max);
                 }
                 gst::debug!(
                     CAT,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
-use crate::rig::{Rig, caps, i420};
+use crate::fixture::{Fixture, caps, i420};
 
 /// The goal is 100 ms on an idle machine. The median is tested, against a busy machine's time.
 const LENIENT: Duration = Duration::from_secs(1);
@@ -39,8 +39,8 @@ fn push_forever(pad: gst::Pad) -> thread::JoinHandle<gst::FlowError> {
 
 #[test]
 fn a_flush_at_any_moment() {
-    let rig = Rig::with_size(320, 240, DEAR);
-    let pad = rig.harness.srcpad().unwrap().clone();
+    let fixture = Fixture::with_size(320, 240, DEAR);
+    let pad = fixture.harness.srcpad().unwrap().clone();
     let mut times = Vec::new();
     for moment in moments(12) {
         let pusher = push_forever(pad.clone());
@@ -59,21 +59,23 @@ fn a_flush_at_any_moment() {
 
 #[test]
 fn the_end_at_any_moment() {
-    let mut rig = Rig::with_size(320, 240, DEAR);
-    let pad = rig.harness.srcpad().unwrap().clone();
+    let mut fixture = Fixture::with_size(320, 240, DEAR);
+    let pad = fixture.harness.srcpad().unwrap().clone();
     let mut times = Vec::new();
     for moment in moments(8) {
-        rig.element.set_state(gst::State::Playing).unwrap();
+        fixture.element.set_state(gst::State::Playing).unwrap();
         assert!(
-            rig.harness
+            fixture
+                .harness
                 .push_event(gst::event::StreamStart::new("again"))
         );
-        rig.harness
+        fixture
+            .harness
             .set_src_caps(caps(gst_video::VideoFormat::I420, 320, 240));
         let pusher = push_forever(pad.clone());
         thread::sleep(moment);
         let start = Instant::now();
-        rig.element.set_state(gst::State::Null).unwrap();
+        fixture.element.set_state(gst::State::Null).unwrap();
         times.push(start.elapsed());
         assert_eq!(pusher.join().unwrap(), gst::FlowError::Flushing);
     }

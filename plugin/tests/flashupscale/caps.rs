@@ -4,7 +4,7 @@
 use gst::prelude::*;
 use gst_video::VideoFormat;
 
-use crate::rig::{Rig, caps, element, i420, init};
+use crate::fixture::{Fixture, caps, element, i420, init};
 
 fn parse(text: &str) -> gst::Caps {
     init();
@@ -18,10 +18,11 @@ fn size(caps: &gst::Caps) -> (i32, i32) {
 
 #[test]
 fn the_sink_pad_offers_every_size_whatever_downstream_fixes() {
-    let mut rig = Rig::new(&[]);
-    rig.harness
+    let mut fixture = Fixture::new(&[]);
+    fixture
+        .harness
         .set_sink_caps_str("video/x-raw,format=NV12,width=1280,height=720");
-    let sink = rig.element.static_pad("sink").unwrap();
+    let sink = fixture.element.static_pad("sink").unwrap();
     let offer = sink.query_caps(None);
     assert!(
         caps(VideoFormat::Nv12, 320, 180).can_intersect(&offer),
@@ -43,8 +44,8 @@ fn the_sink_pad_offers_every_size_whatever_downstream_fixes() {
 
 #[test]
 fn the_source_pad_offers_the_scaled_size_first() {
-    let rig = Rig::with_size(32, 24, &[("scale", "3")]);
-    let offer = rig.element.static_pad("src").unwrap().query_caps(None);
+    let fixture = Fixture::with_size(32, 24, &[("scale", "3")]);
+    let offer = fixture.element.static_pad("src").unwrap().query_caps(None);
     assert_eq!(size(&offer), (96, 72));
     let possible = |text: &str| offer.can_intersect(&parse(text));
     assert!(possible("video/x-raw,width=512,height=384"));
@@ -76,55 +77,59 @@ fn downstream_caps_choose_the_size() {
         ("video/x-raw,width=48", (48, 36)),
         ("video/x-raw,height=27", (36, 27)),
     ] {
-        let mut rig = Rig::new(&[]);
-        rig.harness.set_sink_caps_str(downstream);
-        rig.harness.set_src_caps(caps(VideoFormat::I420, 16, 12));
-        rig.harness.push(i420(16, 12, 0)).unwrap();
-        let buffers = rig.finish();
+        let mut fixture = Fixture::new(&[]);
+        fixture.harness.set_sink_caps_str(downstream);
+        fixture
+            .harness
+            .set_src_caps(caps(VideoFormat::I420, 16, 12));
+        fixture.harness.push(i420(16, 12, 0)).unwrap();
+        let buffers = fixture.finish();
         assert_eq!(buffers.len(), 1);
-        assert_eq!(size(&rig.output_caps()), expected, "{downstream}");
-        let info = gst_video::VideoInfo::from_caps(&rig.output_caps()).unwrap();
+        assert_eq!(size(&fixture.output_caps()), expected, "{downstream}");
+        let info = gst_video::VideoInfo::from_caps(&fixture.output_caps()).unwrap();
         assert_eq!(buffers[0].size(), info.size());
     }
 }
 
 #[test]
 fn aspect_rate_colours_and_hdr_pass() {
-    let mut rig = Rig::new(&[("scale", "2")]);
+    let mut fixture = Fixture::new(&[("scale", "2")]);
     let input = parse(
         "video/x-raw,format=I420_10LE,width=16,height=8,framerate=24000/1001,pixel-aspect-ratio=12/11,\
          interlace-mode=progressive,colorimetry=bt2100-hlg,chroma-site=mpeg2,\
          mastering-display-info=(string)35400:14600:8500:39850:6550:2300:15635:16450:10000000:1,\
          content-light-level=(string)1000:400",
     );
-    rig.harness.set_src_caps(input.clone());
-    rig.harness
-        .push(crate::rig::picture(VideoFormat::I42010le, 16, 8, 0))
+    fixture.harness.set_src_caps(input.clone());
+    fixture
+        .harness
+        .push(crate::fixture::picture(VideoFormat::I42010le, 16, 8, 0))
         .unwrap();
-    assert_eq!(rig.finish().len(), 1);
+    assert_eq!(fixture.finish().len(), 1);
     let mut expected = input;
     {
         let structure = expected.make_mut().structure_mut(0).unwrap();
         structure.set("width", 32);
         structure.set("height", 16);
     }
-    assert_eq!(rig.output_caps(), expected);
+    assert_eq!(fixture.output_caps(), expected);
 }
 
 #[test]
 fn a_new_size_within_the_stream() {
-    let mut rig = Rig::with_size(16, 12, &[]);
+    let mut fixture = Fixture::with_size(16, 12, &[]);
     for index in 0..3 {
-        rig.harness.push(i420(16, 12, index)).unwrap();
+        fixture.harness.push(i420(16, 12, index)).unwrap();
     }
     assert!(
-        rig.harness
+        fixture
+            .harness
             .push_event(gst::event::Caps::new(&caps(VideoFormat::I420, 20, 10)))
     );
     for index in 3..5 {
-        rig.harness.push(i420(20, 10, index)).unwrap();
+        fixture.harness.push(i420(20, 10, index)).unwrap();
     }
-    let sizes: Vec<_> = rig
+    let sizes: Vec<_> = fixture
         .finish()
         .iter()
         .map(|b| (b.offset(), b.size()))
@@ -134,45 +139,55 @@ fn a_new_size_within_the_stream() {
         sizes,
         [(0, first), (1, first), (2, first), (3, second), (4, second)]
     );
-    assert_eq!(size(&rig.output_caps()), (80, 40));
+    assert_eq!(size(&fixture.output_caps()), (80, 40));
 }
 
 #[test]
 fn downstream_can_ask_for_another_size() {
-    let mut rig = Rig::with_size(16, 12, &[]);
-    rig.harness.push(i420(16, 12, 0)).unwrap();
+    let mut fixture = Fixture::with_size(16, 12, &[]);
+    fixture.harness.push(i420(16, 12, 0)).unwrap();
     // Until the first frame is out, nothing more is negotiated.
-    rig.harness.push(i420(16, 12, 1)).unwrap();
-    rig.harness.pull().unwrap();
-    rig.harness
+    fixture.harness.push(i420(16, 12, 1)).unwrap();
+    fixture.harness.pull().unwrap();
+    fixture
+        .harness
         .set_sink_caps_str("video/x-raw,width=40,height=30");
     assert!(
-        rig.harness
+        fixture
+            .harness
             .push_upstream_event(gst::event::Reconfigure::new())
     );
-    rig.harness.push(i420(16, 12, 2)).unwrap();
-    let rest = rig.finish();
+    fixture.harness.push(i420(16, 12, 2)).unwrap();
+    let rest = fixture.finish();
     assert_eq!(rest.len(), 2);
     assert_eq!(rest[1].size(), 40 * 30 * 3 / 2);
 }
 
 #[test]
 fn interlaced_caps_are_refused_with_advice() {
-    let mut rig = Rig::new(&[]);
-    assert!(rig.harness.push_event(gst::event::StreamStart::new("test")));
+    let mut fixture = Fixture::new(&[]);
+    assert!(
+        fixture
+            .harness
+            .push_event(gst::event::StreamStart::new("test"))
+    );
     let interlaced = parse(
         "video/x-raw,format=I420,width=16,height=12,framerate=25/1,interlace-mode=interleaved,\
          field-order=top-field-first",
     );
     // A sticky event counts as pushed; what it is worth shows with the first buffer.
-    rig.harness.push_event(gst::event::Caps::new(&interlaced));
+    fixture
+        .harness
+        .push_event(gst::event::Caps::new(&interlaced));
     let segment = gst::FormattedSegment::<gst::ClockTime>::new();
-    rig.harness.push_event(gst::event::Segment::new(&segment));
+    fixture
+        .harness
+        .push_event(gst::event::Segment::new(&segment));
     assert_eq!(
-        rig.harness.push(i420(16, 12, 0)),
+        fixture.harness.push(i420(16, 12, 0)),
         Err(gst::FlowError::NotNegotiated)
     );
-    let (error, text) = rig.error();
+    let (error, text) = fixture.error();
     assert!(error.matches(gst::CoreError::Negotiation));
     assert!(text.contains("deinterlace"), "{text}");
 }
@@ -184,11 +199,12 @@ fn impossible_sizes_are_refused_with_advice() {
         (&[], "video/x-raw,width=8,height=8", (16, 16), "videoscale"),
         (&[], "video/x-raw,format=RGB", (16, 16), "videoconvert"),
     ] {
-        let mut rig = Rig::new(properties);
-        rig.harness.set_sink_caps_str(downstream);
-        rig.harness
+        let mut fixture = Fixture::new(properties);
+        fixture.harness.set_sink_caps_str(downstream);
+        fixture
+            .harness
             .set_src_caps(caps(VideoFormat::I420, width, height));
-        let (error, text) = rig.error();
+        let (error, text) = fixture.error();
         assert!(error.matches(gst::CoreError::Negotiation), "{error}");
         assert!(text.contains(advice), "{text}");
     }
@@ -196,10 +212,10 @@ fn impossible_sizes_are_refused_with_advice() {
 
 #[test]
 fn upstream_is_told_that_any_strides_will_do() {
-    let rig = Rig::with_size(16, 12, &[]);
+    let fixture = Fixture::with_size(16, 12, &[]);
     let caps = caps(VideoFormat::I420, 16, 12);
     let mut query = gst::query::Allocation::new(Some(&caps), true);
-    assert!(rig.harness.srcpad().unwrap().peer_query(&mut query));
+    assert!(fixture.harness.srcpad().unwrap().peer_query(&mut query));
     assert!(
         query
             .find_allocation_meta::<gst_video::VideoMeta>()
@@ -212,8 +228,8 @@ fn upstream_is_told_that_any_strides_will_do() {
 
 #[test]
 fn the_alignment_that_downstream_wants_is_kept() {
-    let mut rig = Rig::new(&[]);
-    let src = rig.element.static_pad("src").unwrap();
+    let mut fixture = Fixture::new(&[]);
+    let src = fixture.element.static_pad("src").unwrap();
     src.add_probe(
         gst::PadProbeType::QUERY_DOWNSTREAM | gst::PadProbeType::PUSH,
         |_, info| {
@@ -234,9 +250,9 @@ fn the_alignment_that_downstream_wants_is_kept() {
             gst::PadProbeReturn::Handled
         },
     );
-    rig.harness.set_src_caps(caps(VideoFormat::I420, 9, 7));
-    rig.harness.push(i420(9, 7, 0)).unwrap();
-    let buffer = rig.finish().remove(0);
+    fixture.harness.set_src_caps(caps(VideoFormat::I420, 9, 7));
+    fixture.harness.push(i420(9, 7, 0)).unwrap();
+    let buffer = fixture.finish().remove(0);
     let meta = buffer.meta::<gst_video::VideoMeta>().unwrap();
     assert_eq!((meta.width(), meta.height()), (36, 28));
     assert!(

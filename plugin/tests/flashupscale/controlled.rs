@@ -7,41 +7,37 @@ use gst::prelude::*;
 use gst_controller::prelude::*;
 use gst_controller::{DirectControlBinding, InterpolationControlSource, InterpolationMode};
 
-use crate::rig::{FRAME, Rig, i420};
-
-fn bytes(buffer: &gst::Buffer) -> Vec<u8> {
-    buffer.map_readable().unwrap().to_vec()
-}
+use crate::fixture::{FRAME, Fixture, bytes, i420};
 
 #[test]
 fn each_frame_gets_the_values_of_its_stream_time() {
-    let still = |rig: &mut Rig, index: u64| {
+    let still = |fixture: &mut Fixture, index: u64| {
         let mut buffer = i420(16, 16, 0);
         let buffer_ref = buffer.get_mut().unwrap();
         buffer_ref.set_pts(FRAME * index);
-        rig.harness.push(buffer).unwrap();
+        fixture.harness.push(buffer).unwrap();
     };
     let alone = |bypass: &str| {
-        let mut rig = Rig::with_size(16, 16, &[("bypass", bypass)]);
-        still(&mut rig, 0);
-        bytes(&rig.finish()[0])
+        let mut fixture = Fixture::with_size(16, 16, &[("bypass", bypass)]);
+        still(&mut fixture, 0);
+        bytes(&fixture.finish()[0])
     };
     let (enhanced, plain) = (alone("false"), alone("true"));
     assert_ne!(enhanced, plain);
 
-    let mut rig = Rig::with_size(16, 16, &[]);
+    let mut fixture = Fixture::with_size(16, 16, &[]);
     let source = InterpolationControlSource::new();
     source.set_mode(InterpolationMode::None);
     // Plain from half a second on, enhanced again after a second.
     for (frame, bypass) in [(0, 0.0), (13, 1.0), (25, 0.0)] {
         assert!(source.set(FRAME * frame, bypass));
     }
-    let binding = DirectControlBinding::new_absolute(&rig.element, "bypass", &source);
-    rig.element.add_control_binding(&binding).unwrap();
+    let binding = DirectControlBinding::new_absolute(&fixture.element, "bypass", &source);
+    fixture.element.add_control_binding(&binding).unwrap();
     for index in 0..30 {
-        still(&mut rig, index);
+        still(&mut fixture, index);
     }
-    for (index, buffer) in rig.finish().iter().enumerate() {
+    for (index, buffer) in fixture.finish().iter().enumerate() {
         let want = if (13..25).contains(&index) {
             &plain
         } else {
@@ -54,11 +50,11 @@ fn each_frame_gets_the_values_of_its_stream_time() {
 #[test]
 fn ten_elements_with_one_model_do_not_disturb_each_other() {
     let run = || {
-        let mut rig = Rig::with_size(24, 18, &[("preset", "balanced")]);
+        let mut fixture = Fixture::with_size(24, 18, &[("preset", "balanced")]);
         for index in 0..4 {
-            rig.harness.push(i420(24, 18, index)).unwrap();
+            fixture.harness.push(i420(24, 18, index)).unwrap();
         }
-        rig.finish().iter().map(bytes).collect::<Vec<_>>()
+        fixture.finish().iter().map(bytes).collect::<Vec<_>>()
     };
     let want = run();
     let runs: Vec<_> = (0..10).map(|_| thread::spawn(run)).collect();

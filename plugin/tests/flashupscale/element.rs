@@ -3,7 +3,7 @@
 
 use gst::prelude::*;
 
-use crate::rig::{element, init};
+use crate::fixture::{element, init};
 
 #[test]
 fn metadata_and_rank() {

@@ -3,43 +3,45 @@
 
 use gst::prelude::*;
 
-use crate::rig::{Rig, caps, element, i420};
+use crate::fixture::{Fixture, caps, element, i420};
 
-fn push_until_error(rig: &mut Rig) -> gst::FlowError {
+fn push_until_error(fixture: &mut Fixture) -> gst::FlowError {
     (0..1000)
-        .find_map(|index| rig.harness.push(i420(8, 8, index)).err())
+        .find_map(|index| fixture.harness.push(i420(8, 8, index)).err())
         .expect("the flow ends")
 }
 
 /// No other error than the one that was taken from the bus.
-fn assert_no_more_errors(rig: &Rig) {
-    let more = rig.bus.pop_filtered(&[gst::MessageType::Error]);
+fn assert_no_more_errors(fixture: &Fixture) {
+    let more = fixture.bus.pop_filtered(&[gst::MessageType::Error]);
     assert!(more.is_none(), "{more:?}");
 }
 
 #[test]
 fn an_unknown_model() {
-    let mut rig = Rig::with_size(8, 8, &[("model", "no-such-model")]);
-    assert_eq!(push_until_error(&mut rig), gst::FlowError::Error);
-    let (error, text) = rig.error();
+    let mut fixture = Fixture::with_size(8, 8, &[("model", "no-such-model")]);
+    assert_eq!(push_until_error(&mut fixture), gst::FlowError::Error);
+    let (error, text) = fixture.error();
     assert!(error.matches(gst::ResourceError::NotFound), "{error:?}");
     assert!(
         text.contains("no-such-model") && text.contains("builtin"),
         "{text}"
     );
-    assert_no_more_errors(&rig);
+    assert_no_more_errors(&fixture);
     // The element can be used again with a model that exists.
-    rig.element.set_state(gst::State::Null).unwrap();
-    rig.element.set_property("model", "builtin:live");
-    rig.element.set_state(gst::State::Playing).unwrap();
+    fixture.element.set_state(gst::State::Null).unwrap();
+    fixture.element.set_property("model", "builtin:live");
+    fixture.element.set_state(gst::State::Playing).unwrap();
     assert!(
-        rig.harness
+        fixture
+            .harness
             .push_event(gst::event::StreamStart::new("again"))
     );
-    rig.harness
+    fixture
+        .harness
         .set_src_caps(caps(gst_video::VideoFormat::I420, 8, 8));
-    rig.harness.push(i420(8, 8, 0)).unwrap();
-    assert_eq!(rig.finish().len(), 1);
+    fixture.harness.push(i420(8, 8, 0)).unwrap();
+    assert_eq!(fixture.finish().len(), 1);
 }
 
 #[test]
@@ -53,12 +55,12 @@ fn a_damaged_model_file() {
         b"\x20\0\0\0\0\0\0\0{\"this is\": not a checkpoint   }",
     )
     .unwrap();
-    let mut rig = Rig::with_size(8, 8, &[("model", path.to_str().unwrap())]);
-    assert_eq!(push_until_error(&mut rig), gst::FlowError::Error);
-    let (error, text) = rig.error();
+    let mut fixture = Fixture::with_size(8, 8, &[("model", path.to_str().unwrap())]);
+    assert_eq!(push_until_error(&mut fixture), gst::FlowError::Error);
+    let (error, text) = fixture.error();
     assert!(error.is::<gst::ResourceError>(), "{error:?}");
     assert!(text.contains("flashupscale-damaged"), "{text}");
-    assert_no_more_errors(&rig);
+    assert_no_more_errors(&fixture);
     std::fs::remove_file(&path).unwrap();
 }
 
@@ -83,13 +85,13 @@ fn a_device_that_is_not_built_in() {
 
 #[test]
 fn a_buffer_that_is_too_short() {
-    let mut rig = Rig::with_size(8, 8, &[]);
-    let _ = rig.harness.push(gst::Buffer::with_size(11).unwrap());
-    let (error, text) = rig.error();
+    let mut fixture = Fixture::with_size(8, 8, &[]);
+    let _ = fixture.harness.push(gst::Buffer::with_size(11).unwrap());
+    let (error, text) = fixture.error();
     assert!(error.matches(gst::StreamError::Format), "{error:?}");
     assert!(text.contains("11 bytes") && text.contains("8x8"), "{text}");
-    assert_eq!(push_until_error(&mut rig), gst::FlowError::Error);
-    assert_no_more_errors(&rig);
+    assert_eq!(push_until_error(&mut fixture), gst::FlowError::Error);
+    assert_no_more_errors(&fixture);
 }
 
 #[test]
@@ -104,7 +106,7 @@ fn nothing_downstream_after_the_last_frame_went_in() {
     let _ = harness.push(i420(8, 8, 0));
     let _ = harness.push_event(gst::event::Eos::new());
     let message = bus
-        .timed_pop_filtered(crate::rig::PATIENCE, &[gst::MessageType::Error])
+        .timed_pop_filtered(crate::fixture::PATIENCE, &[gst::MessageType::Error])
         .unwrap();
     let gst::MessageView::Error(error) = message.view() else {
         unreachable!("filtered")

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
-use crate::rig::{PATIENCE, Rig, caps, element, i420, init};
+use crate::fixture::{Fixture, PATIENCE, caps, element, i420, init};
 
 /// Far more than the element needs, far less than the frames that are dropped would take.
 const SOON: Duration = Duration::from_secs(10);
@@ -18,8 +18,8 @@ fn segment() -> gst::Event {
 
 #[test]
 fn a_flush_ends_the_inference() {
-    let mut rig = Rig::with_size(640, 480, &[("preset", "quality"), ("steps", "8")]);
-    let pad = rig.harness.srcpad().unwrap().clone();
+    let mut fixture = Fixture::with_size(640, 480, &[("preset", "quality"), ("steps", "8")]);
+    let pad = fixture.harness.srcpad().unwrap().clone();
     let pusher = thread::spawn({
         let pad = pad.clone();
         move || (0..).find_map(|index| pad.push(i420(640, 480, index)).err())
@@ -30,7 +30,7 @@ fn a_flush_ends_the_inference() {
     assert_eq!(pusher.join().unwrap(), Some(gst::FlowError::Flushing));
     assert!(pad.push_event(gst::event::FlushStop::new(true)));
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
-    while rig.harness.try_pull().is_some() {}
+    while fixture.harness.try_pull().is_some() {}
 
     // Life goes on, with what came after the flush only.
     assert!(pad.push_event(gst::event::Caps::new(&caps(
@@ -40,16 +40,16 @@ fn a_flush_ends_the_inference() {
     ))));
     assert!(pad.push_event(segment()));
     for index in 100..103 {
-        rig.harness.push(i420(8, 8, index)).unwrap();
+        fixture.harness.push(i420(8, 8, index)).unwrap();
     }
-    let offsets: Vec<_> = rig.finish().iter().map(|b| b.offset()).collect();
+    let offsets: Vec<_> = fixture.finish().iter().map(|b| b.offset()).collect();
     assert_eq!(offsets, [100, 101, 102]);
 }
 
 #[test]
 fn what_was_dropped_by_a_flush_is_not_missed() {
-    let mut rig = Rig::with_size(8, 8, &[]);
-    let pad = rig.harness.srcpad().unwrap().clone();
+    let mut fixture = Fixture::with_size(8, 8, &[]);
+    let pad = fixture.harness.srcpad().unwrap().clone();
     for round in 0..20u64 {
         // These may or may not have been handled when the flush comes.
         let size = 8 + 2 * (round as u32 % 3);
@@ -67,14 +67,14 @@ fn what_was_dropped_by_a_flush_is_not_missed() {
         let _ = pad.push(i420(size, 8, 0));
         assert!(pad.push_event(gst::event::FlushStart::new()));
         assert!(pad.push_event(gst::event::FlushStop::new(true)));
-        while rig.harness.try_pull().is_some() {}
+        while fixture.harness.try_pull().is_some() {}
         assert!(pad.push_event(segment()));
-        rig.harness.push(i420(size, 8, round)).unwrap();
+        fixture.harness.push(i420(size, 8, round)).unwrap();
         assert!(pad.push_event(gst::event::Gap::builder(gst::ClockTime::ZERO).build()));
-        let buffer = rig.harness.pull().unwrap();
+        let buffer = fixture.harness.pull().unwrap();
         assert_eq!(buffer.offset(), round);
         assert_eq!(buffer.size() as u32, size * 4 * 32 * 3 / 2);
-        let src = rig.element.static_pad("src").unwrap();
+        let src = fixture.element.static_pad("src").unwrap();
         let tag = src.sticky_event::<gst::event::Tag>(0).unwrap();
         assert_eq!(
             tag.tag().get::<gst::tags::Title>().unwrap().get(),
@@ -85,11 +85,11 @@ fn what_was_dropped_by_a_flush_is_not_missed() {
 
 #[test]
 fn a_flush_from_the_streaming_thread_does_not_wait_for_itself() {
-    let mut rig = Rig::with_size(8, 8, &[]);
-    let pad = rig.harness.srcpad().unwrap().clone();
+    let mut fixture = Fixture::with_size(8, 8, &[]);
+    let pad = fixture.harness.srcpad().unwrap().clone();
     let (flushed, done) = mpsc::channel();
     let probe = (pad.clone(), Mutex::new(Some(flushed)));
-    let src = rig.element.static_pad("src").unwrap();
+    let src = fixture.element.static_pad("src").unwrap();
     src.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
         let (pad, flushed) = &probe;
         if let Some(flushed) = flushed.lock().unwrap().take() {
@@ -102,26 +102,26 @@ fn a_flush_from_the_streaming_thread_does_not_wait_for_itself() {
         gst::PadProbeReturn::Ok
     });
     // The second lets the first out. It and the event are queued behind what the flush throws away: they may go with it.
-    rig.harness.push(i420(8, 8, 0)).unwrap();
-    let _ = rig.harness.push(i420(8, 8, 1));
-    let _ = rig
+    fixture.harness.push(i420(8, 8, 0)).unwrap();
+    let _ = fixture.harness.push(i420(8, 8, 1));
+    let _ = fixture
         .harness
         .push_event(gst::event::Gap::builder(gst::ClockTime::ZERO).build());
     done.recv_timeout(PATIENCE.into()).unwrap();
-    rig.harness.push(i420(8, 8, 1000)).unwrap();
-    let offsets: Vec<_> = rig.finish().iter().map(|b| b.offset()).collect();
+    fixture.harness.push(i420(8, 8, 1000)).unwrap();
+    let offsets: Vec<_> = fixture.finish().iter().map(|b| b.offset()).collect();
     assert_eq!(offsets, [1000]);
 }
 
 #[test]
 fn leaving_playing_does_not_wait_for_the_model() {
-    let rig = Rig::with_size(640, 480, &[("preset", "quality"), ("steps", "8")]);
-    let pad = rig.harness.srcpad().unwrap().clone();
+    let fixture = Fixture::with_size(640, 480, &[("preset", "quality"), ("steps", "8")]);
+    let pad = fixture.harness.srcpad().unwrap().clone();
     let pusher =
         thread::spawn(move || (0..).find_map(|index| pad.push(i420(640, 480, index)).err()));
     thread::sleep(Duration::from_millis(300));
     let start = Instant::now();
-    rig.element.set_state(gst::State::Null).unwrap();
+    fixture.element.set_state(gst::State::Null).unwrap();
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     assert!(pusher.join().unwrap().is_some());
 }

@@ -1,42 +1,32 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Pictures, and what travels with them.
 
+use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
 
-use crate::rig::{FRAME, Rig, caps, i420, picture};
+use crate::fixture::{FRAME, Fixture, caps, element, i420, picture};
 
-const FORMATS: [VideoFormat; 18] = [
-    VideoFormat::I420,
-    VideoFormat::Nv12,
-    VideoFormat::Yv12,
-    VideoFormat::Y42b,
-    VideoFormat::Y444,
-    VideoFormat::I42010le,
-    VideoFormat::P01010le,
-    VideoFormat::Rgb,
-    VideoFormat::Bgr,
-    VideoFormat::Rgbx,
-    VideoFormat::Bgrx,
-    VideoFormat::Xrgb,
-    VideoFormat::Xbgr,
-    VideoFormat::Rgba,
-    VideoFormat::Bgra,
-    VideoFormat::Argb,
-    VideoFormat::Abgr,
-    VideoFormat::Gray8,
-];
+/// All formats of the pads; how many these are is another test.
+fn formats() -> Vec<VideoFormat> {
+    let template = element(&[]).pad_template("sink").unwrap();
+    let structure = template.caps().structure(0).unwrap();
+    let list = structure.get::<gst::List>("format").unwrap();
+    list.iter()
+        .map(|name| VideoFormat::from_string(name.get::<&str>().unwrap()))
+        .collect()
+}
 
 #[test]
 fn every_format_goes_through_the_model() {
-    for format in FORMATS {
-        let mut rig = Rig::new(&[("scale", "2")]);
-        rig.harness.set_src_caps(caps(format, 9, 6));
+    for format in formats() {
+        let mut fixture = Fixture::new(&[("scale", "2")]);
+        fixture.harness.set_src_caps(caps(format, 9, 6));
         for index in 0..2 {
-            rig.harness.push(picture(format, 9, 6, index)).unwrap();
+            fixture.harness.push(picture(format, 9, 6, index)).unwrap();
         }
-        let buffers = rig.finish();
+        let buffers = fixture.finish();
         assert_eq!(buffers.len(), 2, "{format}");
-        let info = VideoInfo::from_caps(&rig.output_caps()).unwrap();
+        let info = VideoInfo::from_caps(&fixture.output_caps()).unwrap();
         assert_eq!(
             (info.format(), info.width(), info.height()),
             (format, 18, 12)
@@ -50,19 +40,19 @@ fn every_format_goes_through_the_model() {
 /// A grey picture stays grey in every format: the planes, their order and their ranges are right.
 #[test]
 fn flat_pictures_stay_flat() {
-    crate::rig::init();
-    for format in FORMATS {
+    crate::fixture::init();
+    for format in formats() {
         let info = VideoInfo::builder(format, 8, 8).build().unwrap();
         let levels: Vec<u16> = (0..info.n_components())
             .map(|c| (60 + 40 * c as u16) << (info.comp_depth(0) - 8))
             .collect();
         let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
         fill(buffer.get_mut().unwrap(), &info, &levels);
-        let mut rig = Rig::new(&[("scale", "2")]);
-        rig.harness.set_src_caps(caps(format, 8, 8));
-        rig.harness.push(buffer).unwrap();
-        let output = rig.finish().remove(0);
-        let out_info = VideoInfo::from_caps(&rig.output_caps()).unwrap();
+        let mut fixture = Fixture::new(&[("scale", "2")]);
+        fixture.harness.set_src_caps(caps(format, 8, 8));
+        fixture.harness.push(buffer).unwrap();
+        let output = fixture.finish().remove(0);
+        let out_info = VideoInfo::from_caps(&fixture.output_caps()).unwrap();
         for (component, level) in levels.iter().enumerate() {
             let mean = mean(&output, &out_info, component as u8);
             let error = (mean - f64::from(*level)).abs() / f64::from(1 << (info.comp_depth(0) - 8));
@@ -129,12 +119,12 @@ fn mean(buffer: &gst::BufferRef, info: &VideoInfo, component: u8) -> f64 {
 #[test]
 fn odd_and_tiny_sizes() {
     for (width, height) in [(1, 1), (3, 5), (1, 7), (17, 2), (33, 31)] {
-        let mut rig = Rig::with_size(width, height, &[]);
+        let mut fixture = Fixture::with_size(width, height, &[]);
         for index in 0..2 {
-            rig.harness.push(i420(width, height, index)).unwrap();
+            fixture.harness.push(i420(width, height, index)).unwrap();
         }
-        assert_eq!(rig.finish().len(), 2);
-        let info = VideoInfo::from_caps(&rig.output_caps()).unwrap();
+        assert_eq!(fixture.finish().len(), 2);
+        let info = VideoInfo::from_caps(&fixture.output_caps()).unwrap();
         assert_eq!((info.width(), info.height()), (4 * width, 4 * height));
     }
 }
@@ -173,11 +163,11 @@ fn padded_input_strides_do_not_show() {
     )
     .unwrap();
     let enhance = |buffer: gst::Buffer| {
-        let mut rig = Rig::with_size(9, 6, &[]);
-        rig.harness.push(buffer).unwrap();
-        let output = rig.finish().remove(0);
+        let mut fixture = Fixture::with_size(9, 6, &[]);
+        fixture.harness.push(buffer).unwrap();
+        let output = fixture.finish().remove(0);
         // The bytes between the rows are nobody's.
-        let info = VideoInfo::from_caps(&rig.output_caps()).unwrap();
+        let info = VideoInfo::from_caps(&fixture.output_caps()).unwrap();
         let bytes = output.map_readable().unwrap();
         let mut samples = Vec::new();
         for component in 0..3 {
@@ -191,18 +181,18 @@ fn padded_input_strides_do_not_show() {
 #[test]
 fn as_many_frames_out_as_in() {
     for count in 0..=12 {
-        let mut rig = Rig::with_size(8, 8, &[("scale", "2")]);
+        let mut fixture = Fixture::with_size(8, 8, &[("scale", "2")]);
         for index in 0..count {
-            rig.harness.push(i420(8, 8, index)).unwrap();
+            fixture.harness.push(i420(8, 8, index)).unwrap();
         }
-        let offsets: Vec<_> = rig.finish().iter().map(|b| b.offset()).collect();
+        let offsets: Vec<_> = fixture.finish().iter().map(|b| b.offset()).collect();
         assert_eq!(offsets, (0..count).collect::<Vec<_>>());
     }
 }
 
 #[test]
 fn each_frame_keeps_its_own_times_and_flags() {
-    let mut rig = Rig::with_size(8, 8, &[]);
+    let mut fixture = Fixture::with_size(8, 8, &[]);
     let mut sent = Vec::new();
     for (index, pts) in [7u64, 40, 99, 118, 161, 200, 255].into_iter().enumerate() {
         let mut buffer = i420(8, 8, index as u64);
@@ -219,9 +209,9 @@ fn each_frame_keeps_its_own_times_and_flags() {
             }
         }
         sent.push(describe(&buffer));
-        rig.harness.push(buffer).unwrap();
+        fixture.harness.push(buffer).unwrap();
     }
-    let received: Vec<_> = rig.finish().iter().map(|b| describe(b)).collect();
+    let received: Vec<_> = fixture.finish().iter().map(|b| describe(b)).collect();
     assert_eq!(received, sent);
 }
 
@@ -247,7 +237,7 @@ fn describe(buffer: &gst::BufferRef) -> Description {
 
 #[test]
 fn metas_travel_and_positions_are_scaled() {
-    let mut rig = Rig::with_size(16, 12, &[]);
+    let mut fixture = Fixture::with_size(16, 12, &[]);
     let clock = gst::Caps::new_empty_simple("timestamp/x-test");
     for index in 0..3 {
         let mut buffer = i420(16, 12, index);
@@ -261,9 +251,9 @@ fn metas_travel_and_positions_are_scaled() {
             );
             gst_video::VideoRegionOfInterestMeta::add(buffer, "face", (2 + index as u32, 1, 4, 3));
         }
-        rig.harness.push(buffer).unwrap();
+        fixture.harness.push(buffer).unwrap();
     }
-    let buffers = rig.finish();
+    let buffers = fixture.finish();
     assert_eq!(buffers.len(), 3);
     for (index, buffer) in (0u64..).zip(&buffers) {
         let time = buffer.meta::<gst::ReferenceTimestampMeta>().unwrap();

@@ -1,48 +1,14 @@
 // SPDX-License-Identifier: MPL-2.0
 //! GStreamer's leaks tracer, in a process of its own.
 
-use std::process::Command;
-
 use gst::prelude::*;
 
-use crate::rig::{PATIENCE, init};
-
-const LEAK: &str = "FLASHUPSCALE_TEST_LEAK";
-
-/// Runs [`small_pipelines`] under the tracer and returns what it says.
-fn traced(leak: bool) -> String {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args([
-            "--exact",
-            "leaks::small_pipelines",
-            "--ignored",
-            "--nocapture",
-        ])
-        .env("GST_TRACERS", "leaks")
-        .env("GST_DEBUG", "GST_TRACER:7")
-        .env("GST_DEBUG_NO_COLOR", "1");
-    if leak {
-        // The tracer's warning must not be fatal here.
-        command.env(LEAK, "1").env_remove("G_DEBUG");
-    }
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{text}");
-    text
-}
+use crate::common::leaks::{assert_none, deinit};
+use crate::fixture::{PATIENCE, init};
 
 #[test]
 fn the_tracer_finds_nothing() {
-    let alive = |text: &str| {
-        text.lines()
-            .filter(|line| line.contains("object-alive, type-name=(string)Gst"))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(alive(&traced(false)), Vec::<String>::new());
-    // It would have found something.
-    assert_eq!(alive(&traced(true)).len(), 1);
+    assert_none("leaks::small_pipelines");
 }
 
 #[test]
@@ -70,9 +36,5 @@ fn small_pipelines() {
         }
         pipeline.set_state(gst::State::Null).unwrap();
     }
-    if std::env::var_os(LEAK).is_some() {
-        std::mem::forget(gst::Buffer::new());
-    }
-    // SAFETY: the last that this process does with GStreamer; all pipelines are stopped and dropped.
-    unsafe { gst::deinit() };
+    deinit();
 }

@@ -1,35 +1,39 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Latency.
 
+use flashvideo::{Enhancer, Progress, Runtime};
 use gst::prelude::*;
 
-use crate::rig::{FRAME, PATIENCE, Rig, caps, i420};
+use crate::fixture::{FRAME, Fixture, PATIENCE, caps, i420};
 
-fn latency(rig: &Rig) -> (bool, gst::ClockTime, Option<gst::ClockTime>) {
+fn latency(fixture: &Fixture) -> (bool, gst::ClockTime, Option<gst::ClockTime>) {
     let mut query = gst::query::Latency::new();
-    assert!(rig.harness.sinkpad().unwrap().peer_query(&mut query));
+    assert!(fixture.harness.sinkpad().unwrap().peer_query(&mut query));
     query.result()
 }
 
-fn start(live: bool) -> Rig {
-    let mut rig = Rig::new(&[]);
-    rig.harness.set_live(live);
-    rig.harness
+fn start(live: bool, properties: &[(&str, &str)]) -> Fixture {
+    let mut fixture = Fixture::new(properties);
+    fixture.harness.set_live(live);
+    fixture
+        .harness
         .set_upstream_latency(gst::ClockTime::from_mseconds(10));
-    assert_eq!(latency(&rig).1, gst::ClockTime::from_mseconds(10));
-    rig.harness
+    assert_eq!(latency(&fixture).1, gst::ClockTime::from_mseconds(10));
+    fixture
+        .harness
         .set_src_caps(caps(gst_video::VideoFormat::I420, 8, 8));
-    rig.harness.push(i420(8, 8, 0)).unwrap();
-    rig.bus
+    fixture.harness.push(i420(8, 8, 0)).unwrap();
+    fixture
+        .bus
         .timed_pop_filtered(PATIENCE, &[gst::MessageType::Latency])
         .expect("a latency message once it is known");
-    rig
+    fixture
 }
 
 #[test]
 fn a_live_pipeline_waits_for_whole_frames() {
-    let rig = start(true);
-    let (live, min, max) = latency(&rig);
+    let fixture = start(true, &[]);
+    let (live, min, max) = latency(&fixture);
     assert!(live);
     let own = min - gst::ClockTime::from_mseconds(10);
     assert!(
@@ -40,17 +44,31 @@ fn a_live_pipeline_waits_for_whole_frames() {
 }
 
 #[test]
+fn the_latency_is_the_models_look_ahead_and_a_frame() {
+    let runtime = Runtime::cpu().unwrap();
+    for (preset, model) in [("live", "builtin:live"), ("balanced", "builtin")] {
+        let model = Enhancer::load(model, &runtime, &Progress::none()).unwrap();
+        let fixture = start(true, &[("preset", preset)]);
+        let own = latency(&fixture).1 - gst::ClockTime::from_mseconds(10);
+        assert_eq!(own, FRAME * (model.look_ahead() as u64 + 1), "{preset}");
+    }
+}
+
+#[test]
 fn other_pipelines_have_none() {
-    let rig = start(false);
-    assert_eq!(latency(&rig).1, gst::ClockTime::from_mseconds(10));
+    let fixture = start(false, &[]);
+    assert_eq!(latency(&fixture).1, gst::ClockTime::from_mseconds(10));
 }
 
 #[test]
 fn bypass_does_not_look_ahead() {
-    let mut rig = start(true);
-    rig.element.set_property("bypass", true);
-    rig.harness.push(i420(8, 8, 1)).unwrap();
-    rig.harness.pull().unwrap();
-    rig.harness.pull().unwrap();
-    assert_eq!(latency(&rig).1, gst::ClockTime::from_mseconds(10) + FRAME);
+    let mut fixture = start(true, &[]);
+    fixture.element.set_property("bypass", true);
+    fixture.harness.push(i420(8, 8, 1)).unwrap();
+    fixture.harness.pull().unwrap();
+    fixture.harness.pull().unwrap();
+    assert_eq!(
+        latency(&fixture).1,
+        gst::ClockTime::from_mseconds(10) + FRAME
+    );
 }

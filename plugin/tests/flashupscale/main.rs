@@ -3,14 +3,16 @@
 
 mod cancel;
 mod caps;
+#[path = "../common/mod.rs"]
+mod common;
 mod controlled;
 mod element;
 mod errors;
 mod events;
+mod fixture;
 mod flush;
 mod frames;
 mod leaks;
 mod live;
 mod memory;
 mod properties;
-mod rig;

@@ -7,7 +7,7 @@ use flashvideo::{Enhancer, FrameFormat, Progress, Runtime, Size, Target};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
-use crate::rig::{PATIENCE, Rig, caps, i420};
+use crate::fixture::{Fixture, PATIENCE, caps, i420};
 
 const WIDTH: u32 = 160;
 const HEIGHT: u32 = 120;
@@ -31,17 +31,17 @@ fn no_memory_at_all_is_an_error() {
 #[test]
 #[ignore = "run by no_memory_at_all_is_an_error with a limit on memory"]
 fn a_picture_that_does_not_fit() {
-    let mut rig = Rig::with_size(WIDTH, HEIGHT, &[]);
-    let flow = (0..1000).find_map(|index| rig.harness.push(i420(WIDTH, HEIGHT, index)).err());
+    let mut fixture = Fixture::with_size(WIDTH, HEIGHT, &[]);
+    let flow = (0..1000).find_map(|index| fixture.harness.push(i420(WIDTH, HEIGHT, index)).err());
     assert_eq!(flow, Some(gst::FlowError::Error));
-    let (error, text) = rig.error();
+    let (error, text) = fixture.error();
     assert!(error.matches(gst::ResourceError::NoSpaceLeft), "{error:?}");
     assert!(
         text.contains("640x480") && text.contains("MiB") && text.contains("smaller target size"),
         "{text}"
     );
-    rig.element.set_state(gst::State::Null).unwrap();
-    assert!(rig.harness.try_pull().is_none());
+    fixture.element.set_state(gst::State::Null).unwrap();
+    assert!(fixture.harness.try_pull().is_none());
 }
 
 #[test]
@@ -64,13 +64,13 @@ fn little_memory_is_a_warning() {
 #[ignore = "run by little_memory_is_a_warning with a limit on memory"]
 fn a_picture_in_strips() {
     let (width, height) = (2 * WIDTH, 2 * HEIGHT);
-    let mut rig = Rig::with_size(width, height, &[("scale", "3")]);
+    let mut fixture = Fixture::with_size(width, height, &[("scale", "3")]);
     for index in 0..2 {
-        rig.harness.push(i420(width, height, index)).unwrap();
+        fixture.harness.push(i420(width, height, index)).unwrap();
     }
-    let buffers = rig.finish();
+    let buffers = fixture.finish();
     assert_eq!(buffers.len(), 2, "no frame is dropped to save memory");
-    let message = rig
+    let message = fixture
         .bus
         .timed_pop_filtered(
             PATIENCE,
@@ -82,7 +82,58 @@ fn a_picture_in_strips() {
     };
     assert!(warning.error().to_string().contains("strips"));
     // Once for the stream, not for each frame.
-    assert!(rig.bus.pop_filtered(&[gst::MessageType::Warning]).is_none());
+    assert!(
+        fixture
+            .bus
+            .pop_filtered(&[gst::MessageType::Warning])
+            .is_none()
+    );
+}
+
+/// In MiB: enough for one evaluation of a frame of [`EIGHT_TIMES_TOO_LARGE`] in any number type, and too little for eight,
+/// which depend on more rows.
+const ONE_EVALUATION: u64 = 16;
+const EIGHT_TIMES_TOO_LARGE: (u32, u32) = (1024, 128);
+
+#[test]
+fn settings_that_do_not_fit_are_refused() {
+    with_limit("memory::evaluations_that_do_not_fit", ONE_EVALUATION);
+}
+
+#[test]
+#[ignore = "run by settings_that_do_not_fit_are_refused with a limit on memory"]
+fn evaluations_that_do_not_fit() {
+    let (width, height) = EIGHT_TIMES_TOO_LARGE;
+    let mut fixture = Fixture::with_size(width, height, &[("threads", "1"), ("steps", "1")]);
+    let mut enhance = |steps: u32, index| {
+        fixture.element.set_property("steps", steps);
+        fixture.harness.push(i420(width, height, index)).unwrap();
+        fixture.harness.pull().unwrap();
+        (
+            fixture.stats::<u32>("steps"),
+            fixture.stats::<u64>("evaluations"),
+        )
+    };
+    let (steps, each) = enhance(1, 0);
+    assert_eq!(steps, 1);
+    assert_eq!(
+        enhance(8, 1),
+        (1, 2 * each),
+        "the old settings are in force"
+    );
+    assert_eq!(enhance(8, 2), (1, 3 * each));
+    assert_eq!(enhance(1, 3), (1, 4 * each));
+    let warnings = std::iter::from_fn(|| fixture.bus.pop_filtered(&[gst::MessageType::Warning]));
+    let refusals: Vec<String> = warnings
+        .filter_map(|message| match message.view() {
+            gst::MessageView::Warning(warning) => Some(warning.error().to_string()),
+            _ => None,
+        })
+        .filter(|text| text.contains("the old settings stay"))
+        .collect();
+    // Once, not for each frame.
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    assert!(refusals[0].contains("MiB"), "{refusals:?}");
 }
 
 mod exhausted {
@@ -121,9 +172,9 @@ glib::wrapper! {
 
 #[test]
 fn no_buffer_for_a_frame_is_an_error() {
-    let mut rig = Rig::new(&[]);
+    let mut fixture = Fixture::new(&[]);
     let pool = glib::Object::new::<ExhaustedPool>().upcast::<gst::BufferPool>();
-    let src = rig.element.static_pad("src").unwrap();
+    let src = fixture.element.static_pad("src").unwrap();
     let size = 32 * 32 * 3 / 2;
     src.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, move |_, info| {
         if let Some(gst::PadProbeData::Query(query)) = &mut info.data
@@ -135,15 +186,16 @@ fn no_buffer_for_a_frame_is_an_error() {
         gst::PadProbeReturn::Ok
     });
     // Only now: the pool is chosen as soon as caps have arrived.
-    rig.harness
+    fixture
+        .harness
         .set_src_caps(caps(gst_video::VideoFormat::I420, 8, 8));
     // The harness keeps what arrives, so the pool gets nothing back.
-    let flow = (0..1000).find_map(|index| rig.harness.push(i420(8, 8, index)).err());
+    let flow = (0..1000).find_map(|index| fixture.harness.push(i420(8, 8, index)).err());
     assert_eq!(flow, Some(gst::FlowError::Error));
-    let (error, text) = rig.error();
+    let (error, text) = fixture.error();
     assert!(error.matches(gst::ResourceError::NoSpaceLeft), "{error:?}");
     assert!(text.contains("32x32") && text.contains("smaller"), "{text}");
-    rig.element.set_state(gst::State::Null).unwrap();
-    let given = std::iter::from_fn(|| rig.harness.try_pull()).count();
+    fixture.element.set_state(gst::State::Null).unwrap();
+    let given = std::iter::from_fn(|| fixture.harness.try_pull()).count();
     assert_eq!(given, 2);
 }

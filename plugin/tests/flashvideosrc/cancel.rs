@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
-use crate::rig::{PATIENCE, element};
+use crate::fixture::{PATIENCE, element};
 
 /// The promise is 100 ms; a machine that does other things besides is forgiven more.
 const BOUND: Duration = Duration::from_secs(1);

@@ -4,10 +4,10 @@
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
 
-use crate::rig::{FRAME, FRAMES, Rig, bytes, element};
+use crate::fixture::{FRAME, FRAMES, Fixture, bytes, element};
 
-fn negotiated(rig: &Rig) -> VideoInfo {
-    let caps = rig.element.static_pad("src").unwrap().current_caps();
+fn negotiated(fixture: &Fixture) -> VideoInfo {
+    let caps = fixture.element.static_pad("src").unwrap().current_caps();
     VideoInfo::from_caps(&caps.unwrap()).unwrap()
 }
 
@@ -28,9 +28,9 @@ fn the_factory_says_what_it_is() {
 
 #[test]
 fn the_own_size_and_rate_unless_asked() {
-    let mut rig = Rig::new(&[]);
-    let buffers = rig.finish();
-    let info = negotiated(&rig);
+    let mut fixture = Fixture::new(&[]);
+    let buffers = fixture.finish();
+    let info = negotiated(&fixture);
     assert_eq!((info.width(), info.height()), (96, 54));
     assert_eq!(info.fps(), gst::Fraction::new(8, 1));
     assert_eq!(info.format(), VideoFormat::I420);
@@ -47,8 +47,8 @@ fn the_own_size_and_rate_unless_asked() {
 
 #[test]
 fn the_segment_is_in_time_from_zero() {
-    let mut rig = Rig::new(&[]);
-    let events = rig.events_to_eos();
+    let mut fixture = Fixture::new(&[]);
+    let events = fixture.events_to_eos();
     let kinds: Vec<_> = events.iter().map(|event| event.type_()).collect();
     let place = |kind| kinds.iter().position(|k| *k == kind).unwrap();
     assert!(place(gst::EventType::StreamStart) < place(gst::EventType::Caps));
@@ -68,15 +68,15 @@ fn the_segment_is_in_time_from_zero() {
 #[test]
 fn downstream_chooses_format_size_and_rate() {
     for (format, size) in [("RGB", 3 * 64 * 36), ("GRAY8", 64 * 36), ("AYUV64", 0)] {
-        let mut rig = Rig::ready(&[]);
+        let mut fixture = Fixture::ready(&[]);
         let caps = format!("video/x-raw,format={format},width=64,height=36,framerate=30000/1001");
-        rig.harness.set_sink_caps_str(&caps);
-        rig.harness.play();
+        fixture.harness.set_sink_caps_str(&caps);
+        fixture.harness.play();
         if size == 0 {
-            rig.message(gst::MessageType::Error);
+            fixture.message(gst::MessageType::Error);
             continue;
         }
-        let buffers = rig.finish();
+        let buffers = fixture.finish();
         assert_eq!(buffers.len(), FRAMES);
         assert!(buffers.iter().all(|buffer| buffer.size() == size));
         let third = gst::ClockTime::SECOND.mul_div_floor(3 * 1001, 30000);
@@ -86,28 +86,30 @@ fn downstream_chooses_format_size_and_rate() {
 
 #[test]
 fn only_smaller_sizes_can_be_made_of_a_fixed_one() {
-    let mut rig = Rig::ready(&[]);
-    rig.harness
+    let mut fixture = Fixture::ready(&[]);
+    fixture
+        .harness
         .set_sink_caps_str("video/x-raw,width=192,height=108");
-    rig.harness.play();
-    rig.message(gst::MessageType::Error);
-    let mut rig = Rig::ready(&[]);
-    rig.harness.set_sink_caps_str("video/x-raw,width=80");
-    rig.harness.play();
-    rig.pull();
-    let info = negotiated(&rig);
+    fixture.harness.play();
+    fixture.message(gst::MessageType::Error);
+    let mut fixture = Fixture::ready(&[]);
+    fixture.harness.set_sink_caps_str("video/x-raw,width=80");
+    fixture.harness.play();
+    fixture.pull();
+    let info = negotiated(&fixture);
     assert_eq!((info.width(), info.height()), (80, 45));
 }
 
 #[test]
 fn rgb_and_yuv_show_the_same() {
     let shown = |format: &str| {
-        let mut rig = Rig::ready(&[]);
-        rig.harness
+        let mut fixture = Fixture::ready(&[]);
+        fixture
+            .harness
             .set_sink_caps_str(&format!("video/x-raw,format={format}"));
-        rig.harness.play();
-        let buffers = rig.finish();
-        (negotiated(&rig), bytes(&buffers[4]))
+        fixture.harness.play();
+        let buffers = fixture.finish();
+        (negotiated(&fixture), bytes(&buffers[4]))
     };
     let (rgb_info, rgb) = shown("RGB");
     let (yuv_info, yuv) = shown("I420");

@@ -3,7 +3,7 @@
 
 use gst::prelude::*;
 
-use crate::rig::{FRAME, FRAMES, Lines, Rig, all_bytes, bytes, data};
+use crate::fixture::{FRAME, FRAMES, Fixture, Lines, all_bytes, bytes, data};
 
 /// Title and comment of all tags.
 fn titles(events: &[gst::Event]) -> Vec<(String, String)> {
@@ -19,7 +19,7 @@ fn titles(events: &[gst::Event]) -> Vec<(String, String)> {
 }
 
 fn frames(properties: &[(&str, &str)]) -> Vec<Vec<u8>> {
-    all_bytes(&Rig::new(properties).finish())
+    all_bytes(&Fixture::new(properties).finish())
 }
 
 #[test]
@@ -38,18 +38,18 @@ fn prompt_and_seed_name_a_clip_on_any_number_of_threads() {
 
 #[test]
 fn a_random_seed_is_told_and_gives_the_clip_again() {
-    let mut rig = Rig::new(&[("seed", "-1")]);
-    let random = all_bytes(&rig.finish());
-    let seed: u64 = rig.stats("seed");
+    let mut fixture = Fixture::new(&[("seed", "-1")]);
+    let random = all_bytes(&fixture.finish());
+    let seed: u64 = fixture.stats("seed");
     assert!(random == frames(&[("seed", &seed.to_string())]));
 }
 
 #[test]
 fn every_line_of_a_file_is_a_clip() {
     let lines = Lines::new("two", b"# a comment\n\n  a red balloon \na blue boat\n");
-    let mut rig = Rig::new(&[("prompts-file", &lines.path()), ("seed", "40")]);
-    let events = rig.events_to_eos();
-    let all = all_bytes(&rig.buffers());
+    let mut fixture = Fixture::new(&[("prompts-file", &lines.path()), ("seed", "40")]);
+    let events = fixture.events_to_eos();
+    let all = all_bytes(&fixture.buffers());
     assert_eq!(all.len(), 2 * FRAMES);
     let want = |prompt: &str, seed| (prompt.to_owned(), format!("seed {seed}, model nano"));
     let titles = titles(&events);
@@ -60,24 +60,24 @@ fn every_line_of_a_file_is_a_clip() {
 
 #[test]
 fn going_round_makes_nothing_twice() {
-    let mut rig = Rig::new(&[("loop", "true"), ("num-clips", "2"), ("num-frames", "5")]);
-    let buffers: Vec<_> = (0..25).map(|_| rig.pull()).collect();
+    let mut fixture = Fixture::new(&[("loop", "true"), ("num-clips", "2"), ("num-frames", "5")]);
+    let buffers: Vec<_> = (0..25).map(|_| fixture.pull()).collect();
     let all = all_bytes(&buffers);
     assert!(all[..10] == all[10..20] && all[..5] == all[20..25] && all[..5] != all[5..10]);
     let times = buffers.iter().map(|buffer| buffer.pts().unwrap());
     assert!(times.eq((0..25).map(|index| FRAME * index)));
-    rig.wait_for_clips(2);
-    assert_eq!(rig.stats::<u64>("clips"), 2);
+    fixture.wait_for_clips(2);
+    assert_eq!(fixture.stats::<u64>("clips"), 2);
 }
 
 #[test]
 fn a_new_prompt_begins_with_the_next_clip() {
-    let mut rig = Rig::new(&[("num-clips", "0"), ("num-frames", "5"), ("seed", "3")]);
-    let first = bytes(&rig.pull());
-    rig.element.set_property("prompt", "a blue boat sails");
+    let mut fixture = Fixture::new(&[("num-clips", "0"), ("num-frames", "5"), ("seed", "3")]);
+    let first = bytes(&fixture.pull());
+    fixture.element.set_property("prompt", "a blue boat sails");
     // The streaming thread may be clips ahead of this test: the change is for some clip, and for all after it.
-    let seen: Vec<_> = (1..200).map(|_| bytes(&rig.pull())).collect();
-    let events = std::iter::from_fn(|| rig.harness.try_pull_event()).collect::<Vec<_>>();
+    let seen: Vec<_> = (1..200).map(|_| bytes(&fixture.pull())).collect();
+    let events = std::iter::from_fn(|| fixture.harness.try_pull_event()).collect::<Vec<_>>();
     let titles = titles(&events);
     let change = titles
         .iter()
@@ -102,9 +102,9 @@ fn a_new_prompt_begins_with_the_next_clip() {
 
 #[test]
 fn other_numbers_of_frames_are_rounded() {
-    let mut rig = Rig::new(&[("num-frames", "6")]);
-    assert_eq!(rig.finish().len(), 5);
-    let info = rig.message(gst::MessageType::Info);
+    let mut fixture = Fixture::new(&[("num-frames", "6")]);
+    assert_eq!(fixture.finish().len(), 5);
+    let info = fixture.message(gst::MessageType::Info);
     let gst::MessageView::Info(info) = info.view() else {
         unreachable!("filtered")
     };
@@ -113,13 +113,13 @@ fn other_numbers_of_frames_are_rounded() {
 
 #[test]
 fn the_duration_is_known_where_there_is_an_end() {
-    let mut rig = Rig::new(&[("num-clips", "3")]);
-    rig.finish();
-    let duration = rig.element.query_duration::<gst::ClockTime>();
+    let mut fixture = Fixture::new(&[("num-clips", "3")]);
+    fixture.finish();
+    let duration = fixture.element.query_duration::<gst::ClockTime>();
     assert_eq!(duration, Some(FRAME * 3 * FRAMES as u64));
-    let frames = rig.element.query_duration::<gst::format::Default>();
+    let frames = fixture.element.query_duration::<gst::format::Default>();
     assert_eq!(frames, Some(gst::format::Default::from_u64(27)));
-    let mut rig = Rig::new(&[("num-clips", "0"), ("num-frames", "1")]);
-    rig.pull();
-    assert_eq!(rig.element.query_duration::<gst::ClockTime>(), None);
+    let mut fixture = Fixture::new(&[("num-clips", "0"), ("num-frames", "1")]);
+    fixture.pull();
+    assert_eq!(fixture.element.query_duration::<gst::ClockTime>(), None);
 }

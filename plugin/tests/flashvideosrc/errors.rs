@@ -3,7 +3,7 @@
 
 use gst::prelude::*;
 
-use crate::rig::{Lines, Rig, data, element};
+use crate::fixture::{Fixture, Lines, data, element};
 
 /// The error of an element with these properties on its way to PLAYING.
 fn error(properties: &[(&str, &str)]) -> glib::Error {
@@ -16,7 +16,7 @@ fn error(properties: &[(&str, &str)]) -> glib::Error {
     element.link(&sink).unwrap();
     let bus = pipeline.bus().unwrap();
     let _ = pipeline.set_state(gst::State::Playing);
-    let message = bus.timed_pop_filtered(crate::rig::PATIENCE, &[gst::MessageType::Error]);
+    let message = bus.timed_pop_filtered(crate::fixture::PATIENCE, &[gst::MessageType::Error]);
     pipeline.set_state(gst::State::Null).unwrap();
     match message.expect("an error message").view() {
         gst::MessageView::Error(error) => error.error(),
@@ -33,7 +33,7 @@ fn models_that_are_none() {
     assert!(found.matches(gst::ResourceError::Read), "{found}");
     let found = error(&[("model", &data("compact-chain.safetensors"))]);
     assert!(found.matches(gst::ResourceError::Read), "{found}");
-    let bytes = std::fs::read(crate::rig::model()).unwrap();
+    let bytes = std::fs::read(crate::fixture::model()).unwrap();
     let half = Lines::new("half", &bytes[..bytes.len() / 2]);
     let found = error(&[("model", &half.path())]);
     assert!(found.matches(gst::ResourceError::Read), "{found}");
@@ -54,6 +54,9 @@ fn impossible_settings() {
         assert!(found.matches(gst::LibraryError::Settings), "{found}");
         assert!(found.to_string().contains(says), "{found}");
     }
+    let found = error(&[("dtype", "int8")]);
+    assert!(found.matches(gst::LibraryError::Settings), "{found}");
+    assert!(found.to_string().contains("f32, bf16 or f16"), "{found}");
     let found = error(&[("device", "cuda:99")]);
     assert!(found.matches(gst::ResourceError::Settings), "{found}");
 }
@@ -72,10 +75,10 @@ fn files_of_prompts_without_any() {
 
 #[test]
 fn after_an_error_it_works_again() {
-    let mut rig = Rig::ready(&[("num-frames", "13")]);
-    assert!(rig.element.set_state(gst::State::Paused).is_err());
-    rig.element.set_state(gst::State::Null).unwrap();
-    rig.element.set_property("num-frames", 5u32);
-    rig.harness.play();
-    assert_eq!(rig.finish().len(), 5);
+    let mut fixture = Fixture::ready(&[("num-frames", "13")]);
+    assert!(fixture.element.set_state(gst::State::Paused).is_err());
+    fixture.element.set_state(gst::State::Null).unwrap();
+    fixture.element.set_property("num-frames", 5u32);
+    fixture.harness.play();
+    assert_eq!(fixture.finish().len(), 5);
 }

@@ -1,43 +1,14 @@
 // SPDX-License-Identifier: MPL-2.0
 //! GStreamer's leaks tracer over many clips, in a process of its own.
 
-use std::process::Command;
-
 use gst::prelude::*;
 
-use crate::rig::{PATIENCE, Rig, element, init};
-
-const LEAK: &str = "FLASHVIDEOSRC_TEST_LEAK";
-
-/// Runs [`fifty_clips`] under the tracer and returns what it says.
-fn traced(leak: bool) -> String {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", "leaks::fifty_clips", "--ignored", "--nocapture"])
-        .env("GST_TRACERS", "leaks")
-        .env("GST_DEBUG", "GST_TRACER:7")
-        .env("GST_DEBUG_NO_COLOR", "1");
-    if leak {
-        // The tracer's warning must not be fatal here.
-        command.env(LEAK, "1").env_remove("G_DEBUG");
-    }
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{text}");
-    text
-}
+use crate::common::leaks::{assert_none, deinit};
+use crate::fixture::{Fixture, PATIENCE, element, init};
 
 #[test]
 fn the_tracer_finds_nothing() {
-    let alive = |text: &str| {
-        text.lines()
-            .filter(|line| line.contains("object-alive, type-name=(string)Gst"))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(alive(&traced(false)), Vec::<String>::new());
-    // It would have found something.
-    assert_eq!(alive(&traced(true)).len(), 1);
+    assert_none("leaks::fifty_clips");
 }
 
 #[test]
@@ -69,27 +40,23 @@ fn fifty_clips() {
     run(&[&short[..], &[("num-clips", "50")]].concat(), true);
     run(&[("model", "none")], true);
     run(&[("num-clips", "0")], false);
-    if std::env::var_os(LEAK).is_some() {
-        std::mem::forget(gst::Buffer::new());
-    }
-    // SAFETY: the last that this process does with GStreamer; all pipelines are stopped and dropped.
-    unsafe { gst::deinit() };
+    deinit();
 }
 
 #[test]
 fn buffers_and_clips_are_given_back() {
-    let mut rig = Rig::new(&[("num-clips", "50"), ("num-frames", "1"), ("steps", "2")]);
-    let buffers = rig.finish();
+    let mut fixture = Fixture::new(&[("num-clips", "50"), ("num-frames", "1"), ("steps", "2")]);
+    let buffers = fixture.finish();
     assert_eq!(buffers.len(), 50);
-    rig.wait_for_clips(50);
-    let weak = rig.element.downgrade();
-    assert_eq!(rig.stats::<u64>("kept-clips"), 50);
-    let bytes = rig.stats::<u64>("kept-bytes");
+    fixture.wait_for_clips(50);
+    let weak = fixture.element.downgrade();
+    assert_eq!(fixture.stats::<u64>("kept-clips"), 50);
+    let bytes = fixture.stats::<u64>("kept-bytes");
     assert_eq!(bytes, 50 * 3 * 96 * 54);
-    rig.element.set_state(gst::State::Null).unwrap();
-    assert_eq!(rig.stats::<u64>("kept-bytes"), 0);
+    fixture.element.set_state(gst::State::Null).unwrap();
+    assert_eq!(fixture.stats::<u64>("kept-bytes"), 0);
     // Messages that nobody has read hold their source.
-    rig.bus.set_flushing(true);
-    drop((buffers, rig));
+    fixture.bus.set_flushing(true);
+    drop((buffers, fixture));
     assert!(weak.upgrade().is_none());
 }

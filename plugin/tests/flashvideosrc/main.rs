@@ -4,9 +4,11 @@
 mod cancel;
 mod caps;
 mod clips;
+#[path = "../common/mod.rs"]
+mod common;
 mod errors;
+mod fixture;
 mod leaks;
 mod live;
 mod messages;
-mod rig;
 mod seek;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
 
-use crate::rig::{PATIENCE, Rig, element};
+use crate::fixture::{Fixture, PATIENCE, element};
 
 /// Kind and text of the Progress messages of the code `generate`.
 fn progress(bus: &gst::Bus) -> Vec<(gst::ProgressType, String)> {
@@ -23,12 +23,12 @@ fn progress(bus: &gst::Bus) -> Vec<(gst::ProgressType, String)> {
 
 #[test]
 fn progress_from_start_to_complete() {
-    let mut rig = Rig::new(&[]);
-    rig.finish();
+    let mut fixture = Fixture::new(&[]);
+    fixture.finish();
     // The last message is posted behind the last frame, but before the element is in READY.
-    rig.wait_for_clips(1);
-    rig.element.set_state(gst::State::Ready).unwrap();
-    let all = progress(&rig.bus);
+    fixture.wait_for_clips(1);
+    fixture.element.set_state(gst::State::Ready).unwrap();
+    let all = progress(&fixture.bus);
     let kinds: Vec<_> = all.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(kinds.first(), Some(&gst::ProgressType::Start));
     assert_eq!(kinds.last(), Some(&gst::ProgressType::Complete));
@@ -50,17 +50,17 @@ fn progress_from_start_to_complete() {
 
 #[test]
 fn a_stopped_clip_is_cancelled() {
-    let rig = Rig::new(&[("steps", "1000")]);
+    let fixture = Fixture::new(&[("steps", "1000")]);
     loop {
-        let message = rig.message(gst::MessageType::Progress);
+        let message = fixture.message(gst::MessageType::Progress);
         if let gst::MessageView::Progress(progress) = message.view()
             && progress.get().0 == gst::ProgressType::Continue
         {
             break;
         }
     }
-    rig.element.set_state(gst::State::Ready).unwrap();
-    let all = progress(&rig.bus);
+    fixture.element.set_state(gst::State::Ready).unwrap();
+    let all = progress(&fixture.bus);
     assert_eq!(
         all.last().unwrap().0,
         gst::ProgressType::Canceled,
@@ -70,10 +70,10 @@ fn a_stopped_clip_is_cancelled() {
 
 #[test]
 fn a_prompt_of_unknown_words_is_warned_about_once() {
-    let mut rig = Rig::new(&[("prompt", "Zwölf Boxkämpfer"), ("num-clips", "2")]);
-    assert_eq!(rig.finish().len(), 18);
+    let mut fixture = Fixture::new(&[("prompt", "Zwölf Boxkämpfer"), ("num-clips", "2")]);
+    assert_eq!(fixture.finish().len(), 18);
     let warnings: Vec<String> = std::iter::from_fn(|| {
-        let message = rig.bus.pop_filtered(&[gst::MessageType::Warning])?;
+        let message = fixture.bus.pop_filtered(&[gst::MessageType::Warning])?;
         match message.view() {
             gst::MessageView::Warning(warning) => Some(warning.error().to_string()),
             _ => None,
@@ -86,7 +86,7 @@ fn a_prompt_of_unknown_words_is_warned_about_once() {
         text.contains("Zwölf") && text.contains("meadow") && text.contains("fetch"),
         "{text}"
     );
-    let mut known = Rig::new(&[]);
+    let mut known = Fixture::new(&[]);
     known.finish();
     assert!(
         known

@@ -3,9 +3,9 @@
 
 use gst::prelude::*;
 
-use crate::rig::{FRAME, FRAMES, Rig, all_bytes};
+use crate::fixture::{FRAME, FRAMES, Fixture, all_bytes};
 
-fn seek(rig: &mut Rig, start: gst::ClockTime, stop: Option<gst::ClockTime>) -> bool {
+fn seek(fixture: &mut Fixture, start: gst::ClockTime, stop: Option<gst::ClockTime>) -> bool {
     let event = gst::event::Seek::new(
         1.0,
         gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE,
@@ -14,56 +14,56 @@ fn seek(rig: &mut Rig, start: gst::ClockTime, stop: Option<gst::ClockTime>) -> b
         gst::SeekType::Set,
         stop,
     );
-    rig.harness.push_upstream_event(event)
+    fixture.harness.push_upstream_event(event)
 }
 
 /// Buffers up to the next EOS.
-fn after_flush(rig: &mut Rig) -> Vec<gst::Buffer> {
-    while rig.harness.pull_event().unwrap().type_() != gst::EventType::FlushStop {}
-    rig.finish()
+fn after_flush(fixture: &mut Fixture) -> Vec<gst::Buffer> {
+    while fixture.harness.pull_event().unwrap().type_() != gst::EventType::FlushStop {}
+    fixture.finish()
 }
 
 #[test]
 fn seeks_make_nothing_again() {
-    let mut rig = Rig::new(&[("num-clips", "2")]);
-    let all = all_bytes(&rig.finish());
-    rig.wait_for_clips(2);
+    let mut fixture = Fixture::new(&[("num-clips", "2")]);
+    let all = all_bytes(&fixture.finish());
+    fixture.wait_for_clips(2);
     for (start, stop, want) in [
         (FRAME * 4, None, 4..2 * FRAMES),
         (FRAME * 10 + FRAME / 2, None, 10..2 * FRAMES),
         (FRAME * 2, Some(FRAME * 5), 2..5),
         (gst::ClockTime::ZERO, None, 0..2 * FRAMES),
     ] {
-        assert!(seek(&mut rig, start, stop));
-        let buffers = after_flush(&mut rig);
+        assert!(seek(&mut fixture, start, stop));
+        let buffers = after_flush(&mut fixture);
         let times: Vec<_> = buffers.iter().map(|b| b.pts().unwrap()).collect();
         let wanted: Vec<_> = want.clone().map(|index| FRAME * index as u64).collect();
         assert_eq!(times, wanted);
         assert!(all_bytes(&buffers) == all[want]);
     }
-    assert_eq!(rig.stats::<u64>("clips"), 2);
+    assert_eq!(fixture.stats::<u64>("clips"), 2);
 }
 
 #[test]
 fn a_seek_beyond_what_is_made_makes_only_that() {
-    let mut rig = Rig::ready(&[("num-clips", "1000000"), ("num-frames", "5")]);
-    rig.harness.play();
-    rig.pull();
+    let mut fixture = Fixture::ready(&[("num-clips", "1000000"), ("num-frames", "5")]);
+    fixture.harness.play();
+    fixture.pull();
     let far = FRAME * (5 * 500_000 + 3);
-    assert!(seek(&mut rig, far, Some(far + FRAME * 4)));
-    let mut buffers = after_flush(&mut rig);
+    assert!(seek(&mut fixture, far, Some(far + FRAME * 4)));
+    let mut buffers = after_flush(&mut fixture);
     // What came before the flush still lies in the harness.
     buffers.retain(|buffer| buffer.pts() >= Some(far));
     assert_eq!(buffers[0].pts(), Some(far));
     assert_eq!(buffers.len(), 4);
-    let mut last = Rig::new(&[("seed", "500000"), ("num-frames", "5")]);
+    let mut last = Fixture::new(&[("seed", "500000"), ("num-frames", "5")]);
     assert!(all_bytes(&buffers[..2]) == all_bytes(&last.finish()[3..]));
 }
 
 #[test]
 fn backwards_is_refused() {
-    let mut rig = Rig::new(&[]);
-    rig.pull();
+    let mut fixture = Fixture::new(&[]);
+    fixture.pull();
     let event = gst::event::Seek::new(
         -1.0,
         gst::SeekFlags::FLUSH,
@@ -72,15 +72,15 @@ fn backwards_is_refused() {
         gst::SeekType::Set,
         FRAME * 4,
     );
-    assert!(!rig.harness.push_upstream_event(event));
+    assert!(!fixture.harness.push_upstream_event(event));
 }
 
 #[test]
 fn the_seeking_query_knows() {
     for (live, seekable) in [("false", true), ("true", false)] {
-        let rig = Rig::new(&[("is-live", live)]);
+        let fixture = Fixture::new(&[("is-live", live)]);
         let mut query = gst::query::Seeking::new(gst::Format::Time);
-        assert!(rig.element.query(&mut query));
+        assert!(fixture.element.query(&mut query));
         assert_eq!(query.result().0, seekable);
     }
 }

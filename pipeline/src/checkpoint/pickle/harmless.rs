@@ -2,7 +2,7 @@
 
 /// Names that trainers leave in their checkpoints. None of them is ever looked up or run here; anything else in a file
 /// that claims to hold weights is a sign of an attack on other readers, and refused.
-pub(super) fn is_harmless(module: &str, name: &str) -> bool {
+pub(super) fn is_allowed(module: &str, name: &str) -> bool {
     let package = module.split('.').next().unwrap_or_default();
     match package {
         "torch" => matches!(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::harmless::is_harmless;
+use super::harmless::is_allowed;
 use super::{
     Id, MAX_COPIED, MAX_NAME, MAX_OBJECTS, MAX_STACK, Object, Objects, StorageRef, TensorRef,
 };
@@ -376,7 +376,7 @@ impl<'a> Machine<'a> {
         if module.len().max(name.len()) > MAX_NAME {
             return Err("a class with an absurdly long name".to_owned());
         }
-        if !is_harmless(&module, &name) {
+        if !is_allowed(&module, &name) {
             return Err(format!(
                 "the file asks for {module}.{name}, which no state dict needs; it is refused, and other programs that \
                  open the file may run it"

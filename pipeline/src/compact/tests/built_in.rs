@@ -12,23 +12,22 @@ pub(super) fn samples(frame: &Frame, index: usize) -> (&[u8], Size) {
 
 /// Every built-in model in every number type, and what to call them.
 fn built_in() -> impl Iterator<Item = (String, CompactModel)> {
+    let f32 = CpuLevel::detected().min(CpuLevel::Avx512);
     let numbers = [
-        ("f32", DType::F32, false),
-        ("bf16", DType::BF16, false),
-        ("int8", DType::F32, true),
+        ("f32", f32, false),
+        ("bf16", CpuLevel::detected(), false),
+        ("int8", f32, true),
     ]
     .into_iter();
-    numbers.flat_map(|(number, dtype, int8)| {
+    numbers.flat_map(|(number, level, int8)| {
         crate::checkpoint::builtin::ENHANCERS.iter().map(move |b| {
-            let model = CompactModel::from_bytes(b.bytes, Path::new(b.name), dtype).unwrap();
-            (
-                format!("{} in {number}", b.name),
-                if int8 {
-                    super::int8::rounded(model)
-                } else {
-                    model
-                },
-            )
+            let model = parse(b.bytes, level);
+            let model = if int8 {
+                super::int8::rounded(model)
+            } else {
+                model
+            };
+            (format!("{} in {number}", b.name), whole(model))
         })
     })
 }

@@ -204,7 +204,7 @@ impl<T: Element> Buffers<T> {
                         ahead: Ahead::NONE,
                     };
                     // SAFETY: there are `blocks` rows of `padded` values and of `width` sums, and `padded` lines of
-                    // `width` weights; `Packed` takes no level that the processor lacks.
+                    // `width` weights; `Packed` takes no level that the CPU lacks.
                     unsafe { rows(level, blocks, width, tile) };
                 }
             }

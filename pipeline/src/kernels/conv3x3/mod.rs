@@ -80,7 +80,7 @@ impl<T: Activation> Conv3x3<T> {
     pub fn new(level: CpuLevel, weight: &[f32], bias: &[f32], inputs: usize) -> Self {
         let outputs = bias.len();
         assert!(outputs.is_multiple_of(LANES) && weight.len() == outputs * inputs * 9);
-        let level = T::supported(level.min(CpuLevel::detected()));
+        let level = T::supported(level.available());
         let block = pack::block(level, outputs);
         let padded = Self::padded_inputs(inputs);
         let group = if level == CpuLevel::Scalar {

@@ -52,11 +52,7 @@ impl<T: Element> Packed<T> {
     /// When `inputs` is no multiple of [`GROUP`](crate::kernels::conv3x3::Activation::GROUP).
     pub fn zeroed(level: CpuLevel, outputs: usize, inputs: usize) -> Self {
         assert!(inputs.is_multiple_of(T::GROUP));
-        Self::of_units(
-            T::supported(level.min(CpuLevel::detected())),
-            outputs,
-            inputs,
-        )
+        Self::of_units(T::supported(level.available()), outputs, inputs)
     }
 
     /// Packs `weight` `[outputs, inputs]`.

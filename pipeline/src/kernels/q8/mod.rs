@@ -108,8 +108,7 @@ fn supported(level: CpuLevel) -> CpuLevel {
         if level.has_vnni() {
             return CpuLevel::Avx512;
         }
-        // Every processor with AVX2 has F16C, but nothing says that it must.
-        if level.min(CpuLevel::detected()) >= CpuLevel::Avx2 && is_x86_feature_detected!("f16c") {
+        if level.has_f16c() {
             return CpuLevel::Avx2;
         }
     }

@@ -11,7 +11,7 @@ use super::super::output::Output;
 use super::super::run::Run;
 use super::super::{CAT, caps};
 use super::Worker;
-use crate::convert;
+use crate::common::frame::{frame_format, frame_size};
 
 /// What caps say about both sides.
 pub(super) struct Negotiated {
@@ -57,13 +57,12 @@ impl Worker {
         })?;
         let output_info =
             VideoInfo::from_caps(&output_caps).map_err(|_| gst::FlowError::NotNegotiated)?;
-        let size = |info: &VideoInfo| Size::new(info.width() as usize, info.height() as usize);
-        let output_size = size(&output_info);
-        let format = convert::frame_format(&input_info);
+        let output_size = frame_size(&output_info);
+        let format = frame_format(&input_info);
 
         let same_stream = self.negotiated.as_ref().is_some_and(|old| {
             old.format == format
-                && size(&old.input_info) == size(&input_info)
+                && frame_size(&old.input_info) == frame_size(&input_info)
                 && old.output_size == output_size
         });
         if !same_stream {
@@ -89,7 +88,7 @@ impl Worker {
         {
             let mut state = imp.state();
             state.pool = Some(output.pool().clone());
-            state.sizes = Some((size(&input_info), output_size));
+            state.sizes = Some((frame_size(&input_info), output_size));
         }
         self.negotiated = Some(Negotiated {
             input_caps,

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MPL-2.0
+//! Negotiation: what the pads can do, and which size comes out.
+//!
+//! Only width and height change; every other field passes. Downstream may fix the output size, but its size is never
+//! mirrored into what the sink pad offers: a scaler before this element would otherwise do the enlarging.
+
+use std::sync::LazyLock;
+
+use gst_video::{VideoColorMatrix, VideoInfo, VideoInterlaceMode};
+
+use super::settings::MAX_SCALE;
+use crate::common::caps::{Builder, filtered, lasting, parse, progressive, raw_video};
+use crate::common::frame::FORMATS;
+
+/// Largest width and height on either side.
+pub(super) const MAX_SIDE: i32 = 16384;
+
+/// What both pad templates offer.
+pub(super) static TEMPLATE: LazyLock<gst::Caps> =
+    LazyLock::new(|| lasting(progressive(any_interlace_mode())));
+
+/// The template with any interlace mode, see [`accepts`].
+static ANY_INTERLACE_MODE: LazyLock<gst::Caps> = LazyLock::new(|| lasting(any_interlace_mode()));
+
+fn any_interlace_mode() -> Builder {
+    raw_video()
+        .width_range(1..=MAX_SIDE)
+        .height_range(1..=MAX_SIDE)
+}
+
+/// Whether the sink pad takes a CAPS event with these caps.
+///
+/// Interlaced caps pass here, although no query offers them: only when the event arrives can the user be told to
+/// deinterlace.
+pub(super) fn accepts(caps: &gst::Caps) -> bool {
+    caps.can_intersect(&ANY_INTERLACE_MODE)
+}
+
+/// Checks input caps that were set on the sink pad.
+pub(super) fn parse_input(caps: &gst::CapsRef) -> Result<VideoInfo, String> {
+    let info = parse(caps)?;
+    if info.interlace_mode() != VideoInterlaceMode::Progressive {
+        return Err(format!(
+            "the video is interlaced ({}); put `deinterlace` before flashupscale",
+            info.interlace_mode().to_str()
+        ));
+    }
+    if !FORMATS.contains(&info.format()) {
+        return Err(format!(
+            "format {} is not supported; put `videoconvert` before flashupscale",
+            info.format()
+        ));
+    }
+    if info.width().max(info.height()) > MAX_SIDE as u32 {
+        return Err(format!(
+            "{}x{} is too large, each side can be {MAX_SIDE} at most",
+            info.width(),
+            info.height()
+        ));
+    }
+    Ok(info)
+}
+
+/// `caps` with any width and height.
+pub(super) fn without_size(caps: &gst::Caps) -> gst::Caps {
+    if caps.is_any() {
+        // ANY has no structures to go through.
+        return caps.clone();
+    }
+    caps.iter_with_features()
+        .map(|(structure, features)| {
+            let mut structure = structure.to_owned();
+            structure.set("width", gst::IntRange::new(1, MAX_SIDE));
+            structure.set("height", gst::IntRange::new(1, MAX_SIDE));
+            (structure, features.to_owned())
+        })
+        .collect::<gst::Caps>()
+}
+
+/// What the sink pad offers, given what downstream takes.
+pub(super) fn sink_offer(downstream: Option<&gst::Caps>, filter: Option<&gst::Caps>) -> gst::Caps {
+    let mut caps = TEMPLATE.clone();
+    if let Some(downstream) = downstream {
+        caps = without_size(downstream).intersect_with_mode(&caps, gst::CapsIntersectMode::First);
+    }
+    filtered(caps, filter)
+}
+
+/// What the source pad offers, given what upstream can send: the scaled size first, then all sizes that can be made.
+pub(super) fn src_offer(
+    upstream: Option<&gst::Caps>,
+    scale: f64,
+    filter: Option<&gst::Caps>,
+) -> gst::Caps {
+    let caps = match upstream {
+        Some(upstream) => enlarged(
+            &upstream.intersect_with_mode(&TEMPLATE, gst::CapsIntersectMode::First),
+            scale,
+        ),
+        None => TEMPLATE.clone(),
+    };
+    filtered(caps, filter)
+}
+
+/// `side` times `scale`, if that is a possible size.
+fn scaled(side: i32, scale: f64) -> Option<i32> {
+    let scaled = (f64::from(side) * scale).round();
+    (scaled >= 1.0 && scaled <= f64::from(MAX_SIDE)).then_some(scaled as i32)
+}
+
+/// Lowest and highest value of a size field.
+fn bounds(structure: &gst::StructureRef, field: &str) -> (i32, i32) {
+    if let Ok(side) = structure.get::<i32>(field) {
+        (side, side)
+    } else if let Ok(range) = structure.get::<gst::IntRange<i32>>(field) {
+        (range.min(), range.max())
+    } else if let Ok(list) = structure.get::<gst::List>(field) {
+        let sides = || list.iter().filter_map(|v| v.get::<i32>().ok());
+        (
+            sides().min().unwrap_or(1),
+            sides().max().unwrap_or(MAX_SIDE),
+        )
+    } else {
+        (1, MAX_SIDE)
+    }
+}
+
+/// Sizes that can be made of the sizes in `caps`.
+fn enlarged(caps: &gst::Caps, scale: f64) -> gst::Caps {
+    let mut preferred = gst::Caps::new_empty();
+    let mut possible = gst::Caps::new_empty();
+    for (structure, features) in caps.iter_with_features() {
+        let (width, height) = (bounds(structure, "width"), bounds(structure, "height"));
+        if width.0 == width.1
+            && height.0 == height.1
+            && let (Some(width), Some(height)) = (scaled(width.0, scale), scaled(height.0, scale))
+        {
+            let mut structure = structure.to_owned();
+            structure.set("width", width);
+            structure.set("height", height);
+            preferred
+                .make_mut()
+                .append_structure_full(structure, Some(features.to_owned()));
+        }
+        let mut structure = structure.to_owned();
+        for (field, (low, high)) in [("width", width), ("height", height)] {
+            let high = scaled(high, MAX_SCALE).unwrap_or(MAX_SIDE);
+            if low < high {
+                structure.set(field, gst::IntRange::new(low, high));
+            } else {
+                structure.set(field, low);
+            }
+        }
+        possible
+            .make_mut()
+            .append_structure_full(structure, Some(features.to_owned()));
+    }
+    preferred.make_mut().append(possible);
+    preferred
+}
+
+/// Input caps with the colorimetry spelled out where it was only implied: what is implied depends on the size.
+fn with_explicit_colorimetry(caps: &gst::CapsRef, info: &VideoInfo) -> gst::Caps {
+    let mut caps = caps.to_owned();
+    let colorimetry = info.colorimetry();
+    // R, G and B imply nothing that depends on the size.
+    if !info.format_info().is_rgb() && colorimetry.matrix() != VideoColorMatrix::Unknown {
+        for structure in caps.make_mut().iter_mut() {
+            if !structure.has_field("colorimetry") {
+                structure.set("colorimetry", colorimetry.to_string());
+            }
+        }
+    }
+    caps
+}
+
+/// Output caps for the frames described by `caps`: the size that downstream fixes, else `scale` times the input.
+///
+/// # Errors
+/// What was asked for and what would be possible, when there is no common size.
+pub(super) fn choose_output(
+    caps: &gst::CapsRef,
+    downstream: &gst::Caps,
+    scale: f64,
+) -> Result<gst::Caps, String> {
+    let info = parse_input(caps)?;
+    let (width, height) = (info.width() as i32, info.height() as i32);
+    let fixed = with_explicit_colorimetry(caps, &info);
+    let offer = enlarged(&fixed, scale);
+    let common = offer.intersect_with_mode(downstream, gst::CapsIntersectMode::First);
+    let Some(structure) = common.structure(0) else {
+        return Err(format!(
+            "{width}x{height} can become {width}x{height} up to {}x{}, but downstream takes only {downstream}; \
+             choose a size in between, or put `videoconvert` or `videoscale` after flashupscale",
+            scaled(width, MAX_SCALE).unwrap_or(MAX_SIDE),
+            scaled(height, MAX_SCALE).unwrap_or(MAX_SIDE)
+        ));
+    };
+    let (Some(wanted_width), Some(wanted_height)) = (scaled(width, scale), scaled(height, scale))
+    else {
+        if structure.get::<i32>("width").is_ok() && structure.get::<i32>("height").is_ok() {
+            return Ok(fixate(structure));
+        }
+        return Err(format!(
+            "{width}x{height} times {scale} is too large, each side can be {MAX_SIDE} at most; lower `scale`"
+        ));
+    };
+    let mut chosen = structure.to_owned();
+    let width_was_free = chosen.get::<i32>("width").is_err();
+    if width_was_free && chosen.get::<i32>("height").is_ok() {
+        // Only the height is fixed: keep the aspect ratio.
+        let fixed_height = chosen.get::<i32>("height").unwrap_or(wanted_height);
+        chosen.fixate_field_nearest_int("width", proportional(width, fixed_height, height));
+        return Ok(fixate(&chosen));
+    }
+    let free_width = chosen.value("width").cloned().ok();
+    chosen.fixate_field_nearest_int("width", wanted_width);
+    let chosen_width = chosen.get::<i32>("width").unwrap_or(wanted_width);
+    let like_width = if chosen_width == wanted_width {
+        wanted_height
+    } else {
+        proportional(height, chosen_width, width)
+    };
+    chosen.fixate_field_nearest_int("height", like_width);
+    let chosen_height = chosen.get::<i32>("height").unwrap_or(like_width);
+    if width_was_free && chosen_height != like_width {
+        // The height was the tighter bound: the width follows it.
+        if let Some(free_width) = free_width {
+            chosen.set_value("width", free_width);
+        }
+        chosen.fixate_field_nearest_int("width", proportional(width, chosen_height, height));
+    }
+    Ok(fixate(&chosen))
+}
+
+/// `side * numerator / denominator`, rounded, within the possible sizes.
+fn proportional(side: i32, numerator: i32, denominator: i32) -> i32 {
+    let value = f64::from(side) * f64::from(numerator) / f64::from(denominator.max(1));
+    value.round().clamp(1.0, f64::from(MAX_SIDE)) as i32
+}
+
+fn fixate(structure: &gst::StructureRef) -> gst::Caps {
+    let mut caps = gst::Caps::builder_full_with_any_features()
+        .structure(structure.to_owned())
+        .build();
+    caps.fixate();
+    caps
+}
+
+#[cfg(test)]
+mod tests;
