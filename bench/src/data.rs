@@ -2,7 +2,7 @@
 //! Numbers that `rivals.py` makes too, so that both sides compute the same.
 
 use candle_core::DType;
-use flashvideo::kernels::cpu::CpuLevel;
+use flashvideo::cpu::level::CpuLevel;
 use flashvideo::linear::Operand;
 
 /// `len` numbers in -`size`..`size`; every seed gives others.
@@ -37,7 +37,7 @@ pub fn level<T: Operand>() -> CpuLevel {
 
 /// The fastest number type of this processor.
 pub fn fastest() -> DType {
-    flashvideo::kernels::cpu::best_dtype()
+    flashvideo::cpu::level::best_dtype()
 }
 
 /// Values of a result to compare, as many as the rivals give.

@@ -2,7 +2,7 @@
 //! `bench enhance`: the time of one frame at every CPU level that this machine has.
 
 use clap::Args;
-use flashvideo::kernels::cpu::{CPU_VARIABLE, CpuLevel};
+use flashvideo::cpu::level::{CPU_VARIABLE, CpuLevel};
 use flashvideo::{
     DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Error, Frame, FrameFormat, NumberType,
     Progress, Result, Runtime, Samples, Size, Target,

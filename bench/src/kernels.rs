@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Cases that are one kernel.
 
-use flashvideo::kernels::attention::{Head, attend};
-use flashvideo::kernels::conv3d::{Clip, Conv3d};
-use flashvideo::kernels::gemm::{Finish, Packed, Rows};
+use flashvideo::cpu::attention::{Head, attend};
+use flashvideo::cpu::conv3d::{Clip, Conv3d};
+use flashvideo::cpu::gemm::{Finish, Packed, Rows};
 use flashvideo::linear::Operand;
 use flashvideo::{CancelToken, Result};
 use half::bf16;

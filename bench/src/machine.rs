@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! What the machine is and what it can do at most.
 
-use flashvideo::kernels::cpu::CpuLevel;
+use flashvideo::cpu::level::CpuLevel;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 

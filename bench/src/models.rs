@@ -5,12 +5,12 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use flashvideo::checkpoint::{Checkpoint, Weights};
-use flashvideo::dit::rope::Rope;
-use flashvideo::dit::{Grid, Transformer};
-use flashvideo::kernels::conv3x3::bands::{Bands, CACHE, Layer, Network, Pixels, PixelsMut, Shape};
-use flashvideo::kernels::conv3x3::{Activation, Cell, Conv3x3, Window};
+use flashvideo::cpu::conv3x3::bands::{Bands, CACHE, Layer, Network, Pixels, PixelsMut, Shape};
+use flashvideo::cpu::conv3x3::{Activation, Cell, Conv3x3, Window};
 use flashvideo::linear::Operand;
-use flashvideo::stage1::{self, GenerateOptions, Generator};
+use flashvideo::release::dit::rope::Rope;
+use flashvideo::release::dit::{Grid, Transformer};
+use flashvideo::release::generate::{self, GenerateOptions, Generator};
 use flashvideo::{
     CancelToken, DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Error, Frame, FrameFormat,
     NumberType, Progress, Result, Runtime, Samples, Size,
@@ -121,7 +121,7 @@ impl Clip {
     fn new() -> Result<Self> {
         let threads = rayon::current_num_threads();
         let runtime = Runtime::new(DeviceSpec::Cpu, fastest_number(), Some(threads))?;
-        Generator::find(stage1::BUILTIN, None, &runtime.into()).map(Self)
+        Generator::find(generate::BUILTIN, None, &runtime.into()).map(Self)
     }
 }
 

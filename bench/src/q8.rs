@@ -4,8 +4,8 @@
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
 use candle_nn::Linear;
-use flashvideo::kernels::gemm::{Finish, Rows};
-use flashvideo::kernels::q8::PackedQ8;
+use flashvideo::cpu::gemm::{Finish, Rows};
+use flashvideo::cpu::q8::PackedQ8;
 use flashvideo::{CancelToken, Result};
 
 use crate::case::{Case, Part, Subject, part, subject};

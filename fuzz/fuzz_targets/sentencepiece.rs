@@ -2,7 +2,7 @@
 //! Any bytes as a sentencepiece model.
 #![no_main]
 
-use flashvideo::text::Tokenizer;
+use flashvideo::release::text::Tokenizer;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -12,41 +12,28 @@
 //! | 1 | `index32`, `kernels`, `linear`, `checkpoint` |
 //! | 0 | `runtime`, `memory`, `registry`, `error`, `progress`, `clip` |
 
-pub mod clip;
+pub mod checkpoint;
+pub mod compact;
+pub mod cpu;
+pub mod enhance;
 pub mod error;
-pub mod memory;
+pub mod flow;
+pub mod linear;
+pub mod media;
+pub mod parity;
+pub mod plan;
 pub mod progress;
 pub mod registry;
+pub mod release;
 pub mod runtime;
-
-pub mod checkpoint;
-pub mod index32;
-pub mod kernels;
-pub mod linear;
-
-pub mod compact;
-pub mod dit;
-pub mod text;
-pub mod vae;
-
-pub mod guidance;
-pub mod noise;
-pub mod plan;
-pub mod schedule;
-pub mod solver;
-pub mod solver_dpmpp;
-
-pub mod parity;
-pub mod released;
-pub mod stage1;
-pub mod stage2;
-pub mod stream;
+pub mod size;
 
 pub use checkpoint::GeneratorInfo;
-pub use clip::{Frame, FrameFormat, Planes, Samples, Siting, Size};
+pub use enhance::stream::{EnhanceStream, StreamStats, plain_resize};
+pub use enhance::{EnhanceOptions, Enhancer, Target};
 pub use error::{Error, Result};
+pub use media::frame::{Frame, FrameFormat, Planes, Samples, Siting};
 pub use progress::{CancelToken, Event, Progress};
+pub use release::generate::{GenerateOptions, Generator, Placement};
 pub use runtime::{DeviceSpec, NumberType, Runtime};
-pub use stage1::{GenerateOptions, Generator, Placement};
-pub use stage2::{EnhanceOptions, Enhancer, Target};
-pub use stream::{EnhanceStream, StreamStats, plain_resize};
+pub use size::Size;

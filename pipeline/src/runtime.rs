@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 
+use crate::cpu::level::best_dtype;
 use crate::error::{Error, Result};
-use crate::kernels::cpu::best_dtype;
 
 /// A device by name: `cpu`, `cuda:N` or `metal`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

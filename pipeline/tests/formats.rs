@@ -8,7 +8,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Shape, Tensor};
 use flashvideo::checkpoint::gguf::{Planned, Writer};
 use flashvideo::checkpoint::{Checkpoint, Layout, LoraMode, ModelFolder, Stored, Weights};
-use flashvideo::noise::{NoiseSource, Use};
+use flashvideo::flow::noise::{NoiseSource, Use};
 use proptest::prelude::*;
 
 fn golden(name: &str) -> PathBuf {

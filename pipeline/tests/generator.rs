@@ -8,12 +8,12 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use flashvideo::checkpoint::gguf::{Planned, Writer};
 use flashvideo::checkpoint::{Adapter, Checkpoint, GeneratorFile, Stored, Weights};
-use flashvideo::dit::{Times, Transformer};
-use flashvideo::guidance::Guidance;
-use flashvideo::solver_dpmpp::SdeSchedule;
-use flashvideo::stage1::{Placement, sample};
-use flashvideo::text::{T5Encoder, Tokenizer};
-use flashvideo::vae::{Vae, to_bytes_range};
+use flashvideo::flow::dpmpp::SdeSchedule;
+use flashvideo::flow::guidance::Guidance;
+use flashvideo::release::dit::{Times, Transformer};
+use flashvideo::release::generate::{Placement, sample};
+use flashvideo::release::text::{T5Encoder, Tokenizer};
+use flashvideo::release::vae::{Vae, to_bytes_range};
 use flashvideo::{
     CancelToken, DeviceSpec, Error, Event, Frame, GenerateOptions, Generator, NumberType, Progress,
     Runtime, Samples, Size,
@@ -264,7 +264,7 @@ fn a_file_knows_its_own_settings() {
     assert!(frames.iter().all(|frame| frame.size() == options.size));
     // The pictures are the rounded clip.
     let tensor = generator.generate(&options, &Progress::none()).unwrap();
-    let pictures = flashvideo::stage1::to_pictures(&tensor).unwrap();
+    let pictures = flashvideo::release::generate::to_pictures(&tensor).unwrap();
     assert_eq!(bytes(&pictures), bytes(&frames));
 }
 

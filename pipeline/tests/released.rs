@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use flashvideo::released::stage2::{ReleasedEnhancer, ReleasedOptions};
-use flashvideo::stage1::{GenerateOptions, Generator, Placement};
-use flashvideo::vae::Tiling;
+use flashvideo::release::enhance::{ReleasedEnhancer, ReleasedOptions};
+use flashvideo::release::generate::{GenerateOptions, Generator, Placement};
+use flashvideo::release::vae::Tiling;
 use flashvideo::{
     CancelToken, DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Frame, FrameFormat,
     NumberType, Progress, Runtime, Samples, Size, Target,
@@ -91,11 +91,11 @@ fn any_size_and_length_come_back_as_asked_for() {
         prompt: String::new(),
         size: Size::new(42, 30),
         seed: 0,
-        flow: flashvideo::released::flow::FlowOptions {
+        flow: flashvideo::release::guided::FlowOptions {
             steps: 1,
             ..Default::default()
         },
-        tile: flashvideo::released::tiles::TRAINED_SIDE,
+        tile: flashvideo::release::tiles::TRAINED_SIDE,
         encode: Tiling::default(),
         decode: Tiling::columns(2),
         keep_colours: false,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use flashvideo::checkpoint::{Checkpoint, ModelFolder, Weights};
-use flashvideo::text::{T5Encoder, TOKENS, TextEncoder, Tokenizer};
+use flashvideo::release::text::{T5Encoder, TOKENS, TextEncoder, Tokenizer};
 use flashvideo::{CancelToken, Progress, Runtime};
 
 const TOLERANCE: f32 = 1e-4;

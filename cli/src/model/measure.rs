@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use flashvideo::checkpoint::{Checkpoint, Weights};
-use flashvideo::dit::{Times, Transformer};
-use flashvideo::text::{T5Encoder, TOKENS};
+use flashvideo::release::dit::{Times, Transformer};
+use flashvideo::release::text::{T5Encoder, TOKENS};
 use flashvideo::{Error, Progress, Result, Size};
 use indicatif::HumanBytes;
 

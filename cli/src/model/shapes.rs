@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use flashvideo::Result;
 use flashvideo::checkpoint::Checkpoint;
-use flashvideo::text::T5Config;
+use flashvideo::release::text::T5Config;
 
 /// Names to shapes.
 pub type Shapes = BTreeMap<String, Vec<usize>>;

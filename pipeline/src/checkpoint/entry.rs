@@ -7,7 +7,7 @@ use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 
 use super::source::Source;
-use super::stored::{self, Extent, Stored};
+use super::tensor::{self, Extent, Stored};
 use crate::error::{Error, Result};
 
 /// Where a tensor comes from and what it will be.
@@ -102,7 +102,7 @@ impl Entry {
     pub(super) fn tensor(&self, device: &Device, dtype: DType) -> Result<Tensor> {
         match &self.place {
             Place::File(source, extent) => {
-                stored::read(source, extent, self.stored, &self.shape, device, dtype)
+                tensor::read(source, extent, self.stored, &self.shape, device, dtype)
             }
             Place::Memory(tensor) => Ok(tensor.to_device(device)?.to_dtype(dtype)?.contiguous()?),
             Place::Rows(parts) => {
@@ -119,7 +119,7 @@ impl Entry {
     pub(super) fn blocks(&self, device: &Device) -> Result<Option<Arc<QTensor>>> {
         match (&self.place, self.stored) {
             (Place::File(source, extent), Stored::Quantized(_)) => {
-                stored::read_blocks(source, extent, self.stored, &self.shape, device).map(Some)
+                tensor::read_blocks(source, extent, self.stored, &self.shape, device).map(Some)
             }
             _ => Ok(None),
         }

@@ -15,8 +15,8 @@ use candle_core::{DType, Device};
 use serde::Deserialize;
 
 use super::Checkpoint;
-use crate::clip::Size;
 use crate::error::{Error, Result};
+use crate::size::Size;
 
 /// Key of the note.
 pub(super) const NOTE: &str = "flashvideo";
@@ -33,9 +33,9 @@ const MAX_TOKENS: usize = 4096;
 pub enum GuidanceRule {
     /// The strength is the scale of every step.
     Constant,
-    /// Less and less, see [`Guidance::Falling`](crate::guidance::Guidance::Falling).
+    /// Less and less, see [`Guidance::Falling`](crate::flow::guidance::Guidance::Falling).
     Falling,
-    /// The release's ramp, see [`DynamicGuidance`](crate::guidance::DynamicGuidance).
+    /// The release's ramp, see [`DynamicGuidance`](crate::flow::guidance::DynamicGuidance).
     Dynamic,
 }
 

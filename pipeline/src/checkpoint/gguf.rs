@@ -7,7 +7,7 @@ use candle_core::quantized::GgmlDType;
 
 use super::entry::Entry;
 use super::source::Source;
-use super::stored::{Extent, Stored};
+use super::tensor::{Extent, Stored};
 use crate::error::Result;
 
 const MAGIC: &[u8] = b"GGUF";

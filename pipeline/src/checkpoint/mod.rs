@@ -11,9 +11,9 @@ mod generator;
 pub mod gguf;
 mod naming;
 mod pickle;
+mod safetensors_file;
 mod source;
-mod st;
-mod stored;
+mod tensor;
 mod torch;
 mod weights;
 
@@ -32,7 +32,7 @@ use source::Source;
 pub use adapter::Adapter;
 pub use folder::{Layout, ModelFolder, find_weights};
 pub use generator::{GeneratorFile, GeneratorInfo, GuidanceRule};
-pub use stored::Stored;
+pub use tensor::Stored;
 pub use weights::{LoraMode, Weights};
 
 /// The tensors of a file, or of the shards of one model, by name. Opening reads headers only; each tensor is read when it
@@ -105,8 +105,8 @@ impl Checkpoint {
             (torch::entries(&source)?, HashMap::new())
         } else if gguf::is_gguf(bytes) {
             (gguf::entries(&source)?, HashMap::new())
-        } else if st::is_safetensors(bytes) {
-            st::entries(&source)?
+        } else if safetensors_file::is_safetensors(bytes) {
+            safetensors_file::entries(&source)?
         } else {
             return Err(source.error(
                 "neither a torch, a safetensors nor a GGUF file; if it was downloaded, it is damaged or a web page",

@@ -11,7 +11,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::entry::Entry;
 use super::pickle::{self, Id, MAX_PICKLE, Object, Objects};
 use super::source::Source;
-use super::stored::{Extent, Stored};
+use super::tensor::{Extent, Stored};
 use crate::error::Result;
 
 /// The number 0x1950a86a20f9469cfc6c as torch's first format starts with it, and its protocol number.

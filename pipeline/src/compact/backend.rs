@@ -7,14 +7,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::luma::LumaPlane;
 use super::net::Net;
 use super::strips::{Job, StripPlan};
-use crate::clip::Samples;
+use crate::cpu::s2d::Scale;
 use crate::error::Result;
-use crate::kernels::s2d::Scale;
+use crate::flow::euler::FlowTime;
+use crate::media::frame::Samples;
+use crate::media::luma::LumaPlane;
 use crate::progress::CancelToken;
-use crate::solver::FlowTime;
 
 /// A way to compute compact models.
 pub trait Backend {

@@ -4,15 +4,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::backend::{Cost, Flow, Sink};
-use super::luma::{LumaPlane, scale, units};
 use super::model::CompactModel;
 use super::strips::{StripPlan, widened};
-use crate::clip::{Frame, Planes, Samples, Size};
+use crate::cpu::level::CpuLevel;
+use crate::cpu::resize::{ResizeBuffers, SUPPORT, Span, resize, resize_frame_plane};
+use crate::cpu::s2d::Scale;
 use crate::error::Result;
-use crate::kernels::cpu::CpuLevel;
-use crate::kernels::resize::{ResizeBuffers, SUPPORT, Span, resize, resize_frame_plane};
-use crate::kernels::s2d::Scale;
+use crate::media::frame::{Frame, Planes, Samples};
+use crate::media::luma::{LumaPlane, scale, units};
 use crate::progress::{CancelToken, Progress};
+use crate::size::Size;
 
 /// What is to be done with one frame.
 #[derive(Clone, Copy, Debug)]

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use super::backend::{Backend, Prepared};
-use super::buffers::Pool;
-use super::luma::LumaPlane;
+use super::cpu::buffers::Pool;
 use super::net::{Config, MARGIN, Net};
 use super::strips::{Job, StripPlan};
-use crate::clip::Frame;
+use crate::cpu::level::CpuLevel;
+use crate::cpu::resize::ResizeBuffers;
 use crate::error::Result;
-use crate::kernels::cpu::CpuLevel;
-use crate::kernels::resize::ResizeBuffers;
+use crate::media::frame::Frame;
+use crate::media::luma::LumaPlane;
 
 /// A compact model, ready to compute. Shared by any number of streams.
 #[derive(Debug)]

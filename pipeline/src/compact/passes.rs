@@ -7,9 +7,9 @@
 
 use std::ops::Range;
 
-use crate::clip::Size;
-use crate::kernels::resize::{SUPPORT, Span};
-use crate::kernels::s2d::FACTOR;
+use crate::cpu::resize::{SUPPORT, Span};
+use crate::cpu::s2d::FACTOR;
+use crate::size::Size;
 
 /// Largest factor on one axis that one pass and a resize have to do.
 const ONE_PASS: usize = 6;

@@ -7,9 +7,10 @@ use std::ops::Range;
 
 use super::net::{Config, MARGIN};
 use super::passes::Route;
-use crate::clip::{FrameFormat, Planes, Size};
-use crate::kernels::resize::working_bytes;
-use crate::kernels::s2d::{FACTOR, LATENT};
+use crate::cpu::resize::working_bytes;
+use crate::cpu::s2d::{FACTOR, LATENT};
+use crate::media::frame::{FrameFormat, Planes};
+use crate::size::Size;
 
 /// Rows beside a strip that the final Lanczos resize may read.
 const RESIZE_HALO: usize = 4;

@@ -1,7 +1,7 @@
 use candle_core::Shape;
 
 use super::*;
-use crate::noise::{NoiseSource, Use};
+use crate::flow::noise::{NoiseSource, Use};
 
 /// Standard normal values, the same in every run.
 fn normal(seed: u64, shape: impl Into<Shape>) -> Tensor {

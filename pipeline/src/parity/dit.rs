@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use super::golden::{Check, GUIDED, Golden, NETWORK, TABLE};
 use crate::checkpoint::{Checkpoint, LoraMode, ModelFolder, Weights};
-use crate::dit::{ProbePoint, Times, Transformer};
 use crate::error::{Error, Result};
+use crate::flow::euler::{self, FlowTime, VelocityField};
+use crate::flow::schedule::round_bf16;
 use crate::progress::Progress;
-use crate::released::flow::{FlowOptions, GuidedField};
-use crate::schedule::round_bf16;
-use crate::solver::{self, FlowTime, VelocityField};
+use crate::release::dit::{ProbePoint, Times, Transformer};
+use crate::release::guided::{FlowOptions, GuidedField};
 
 /// The checkpoint of a transformer; files named for Stage I take that one, all others Stage II.
 pub(super) fn checkpoint(
@@ -231,7 +231,7 @@ pub(super) fn flow(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
         velocities: Mutex::default(),
     };
     let context = golden.tensor("cond")?;
-    let end = solver::euler(&field, start, &grid, &context, check.progress, |_, x| {
+    let end = euler::euler(&field, start, &grid, &context, check.progress, |_, x| {
         states.push(x.clone());
         Ok(x)
     })?;

@@ -7,13 +7,14 @@ use super::golden::{Check, FRAMES, GUIDED, Golden, NETWORK};
 use super::{text, vae};
 use crate::checkpoint::LoraMode;
 use crate::error::Result;
-use crate::guidance::DynamicGuidance;
-use crate::released::{flow::FlowOptions, resize, stage2};
+use crate::flow::dpmpp::SdeSchedule;
+use crate::flow::guidance::DynamicGuidance;
+use crate::release::generate;
+use crate::release::guided::FlowOptions;
+use crate::release::text::TextEncoder;
+use crate::release::vae::Tiling;
+use crate::release::{bilinear, enhance};
 use crate::runtime::Runtime;
-use crate::solver_dpmpp::SdeSchedule;
-use crate::stage1;
-use crate::text::TextEncoder;
-use crate::vae::Tiling;
 
 /// Everything in a row: each step starts from what the step before gave, not from golden values.
 pub(super) fn end_to_end(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
@@ -36,7 +37,7 @@ fn contexts(golden: &Golden, check: &mut Check<'_>) -> Result<(Tensor, Tensor)> 
     };
     let encoder = TextEncoder::open(&folder, &Runtime::cpu()?, known.0.dim(1)?)?;
     let first = encoder.features(prompt, check.progress)?;
-    let second = encoder.features(&format!("{}{prompt}", stage2::MOTION), check.progress)?;
+    let second = encoder.features(&format!("{}{prompt}", enhance::MOTION), check.progress)?;
     check.tensor(golden, "s1_context", &first, NETWORK)?;
     check.tensor(golden, "s2_context", &second, NETWORK)?;
     Ok((first, second))
@@ -53,7 +54,7 @@ fn generate(golden: &Golden, check: &mut Check<'_>, context: &Tensor) -> Result<
     let schedule = SdeSchedule::new(steps, guidance, 1.0, 1.0)?;
     let draws = golden.tensor("s1_step_noise")?;
     // The first step draws once, all others twice; the first of the two is dropped.
-    let latent = stage1::sample(
+    let latent = generate::sample(
         &dit,
         &schedule,
         context,
@@ -62,29 +63,29 @@ fn generate(golden: &Golden, check: &mut Check<'_>, context: &Tensor) -> Result<
         check.progress,
     )?;
     check.tensor(golden, "s1_latents", &latent, GUIDED)?;
-    let latent_scale = golden.number_or("s1_scale_factor", stage1::LATENT_SCALE);
-    let latent = (latent * (stage1::LATENT_SCALE / latent_scale))?;
-    stage1::decode(&vae::load(golden)?, &latent, check.progress)
+    let latent_scale = golden.number_or("s1_scale_factor", generate::LATENT_SCALE);
+    let latent = (latent * (generate::LATENT_SCALE / latent_scale))?;
+    generate::decode(&vae::load(golden)?, &latent, check.progress)
 }
 
 fn enhance(golden: &Golden, check: &mut Check<'_>, clip: &Tensor, context: &Tensor) -> Result<()> {
     let round = |size: usize| size / 16 * 16;
     let (height, width) = (round(golden.count("H")?), round(golden.count("W")?));
     let vae = vae::load(golden)?;
-    let prepared = resize::prepare(clip, height, width)?;
+    let prepared = bilinear::prepare(clip, height, width)?;
     let moments = vae.encode(&prepared, check.progress)?;
     check.tensor(golden, "s2_moments", &moments, GUIDED)?;
-    let reference = stage2::reference_latent(&moments, &golden.tensor("s2_posterior_noise")?)?;
+    let reference = enhance::reference_latent(&moments, &golden.tensor("s2_posterior_noise")?)?;
     check.tensor(golden, "s2_ref_latents", &reference, GUIDED)?;
 
     let config = &golden.config["stage2"];
     let dit = load(&checkpoint(golden, config, false)?, config, LoraMode::Merge)?;
     let options: FlowOptions = flow_options(golden, "cfg2")?;
     let noise = golden.tensor("s2_flow_noise")?;
-    let latent = stage2::flow(&dit, options, &reference, &noise, context, check.progress)?;
+    let latent = enhance::flow(&dit, options, &reference, &noise, context, check.progress)?;
     check.tensor(golden, "s2_latents", &latent, GUIDED)?;
 
-    let frames = stage2::decode(&vae, &latent, Tiling::columns(2), check.progress)?;
+    let frames = enhance::decode(&vae, &latent, Tiling::columns(2), check.progress)?;
     for (name, index) in [
         ("s2_frame0_255", 0),
         ("s2_frame_mid_255", frames.dim(0)? / 2),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, ModelFolder};
 use crate::error::{Error, Result};
-use crate::index32::OperandLimit;
+use crate::plan::operands::OperandLimit;
 use crate::progress::Progress;
 
 /// Largest difference of transformer, VAE and text encoder.

@@ -3,13 +3,13 @@
 use candle_core::{Device, Tensor};
 
 use super::golden::{Check, GUIDED, Golden, NETWORK, TABLE, numbers_in};
-use crate::dit::Grid;
-use crate::dit::embed::sinusoid;
-use crate::dit::rope::Rope;
 use crate::error::{Error, Result};
-use crate::guidance::DynamicGuidance;
-use crate::schedule;
-use crate::solver_dpmpp::{self, SdeSchedule};
+use crate::flow::dpmpp::{self, SdeSchedule};
+use crate::flow::guidance::DynamicGuidance;
+use crate::flow::schedule;
+use crate::release::dit::Grid;
+use crate::release::dit::embed::sinusoid;
+use crate::release::dit::rope::Rope;
 
 /// `sqrt_alpha_bar_shift{s}_n{n}`, noisiest first, and `timesteps_n{n}`, ascending.
 pub(super) fn schedules(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
@@ -147,8 +147,7 @@ pub(super) fn sampler(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
     );
     let schedule = SdeSchedule::new(guidance.steps, guidance, shift, training)?;
     let steps = schedule.steps();
-    let column =
-        |value: fn(&solver_dpmpp::SdeStep) -> f64| steps.iter().map(value).collect::<Vec<_>>();
+    let column = |value: fn(&dpmpp::SdeStep) -> f64| steps.iter().map(value).collect::<Vec<_>>();
     for (name, values, tolerance) in [
         ("timesteps", column(|s| s.timestep as f64), TABLE),
         ("sqrt_alpha_bar", column(|s| f64::from(s.level)), TABLE),
@@ -176,7 +175,7 @@ pub(super) fn sampler(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
     };
     let noise = golden.tensor("noise_used")?;
     let mut states = [const { Vec::new() }; 4];
-    solver_dpmpp::sample(
+    dpmpp::sample(
         &schedule,
         golden.tensor("x_init")?,
         |x, step| {

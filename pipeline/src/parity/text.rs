@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use super::golden::{Check, Golden, NETWORK, TABLE};
 use crate::checkpoint::{ModelFolder, Weights, find_weights};
 use crate::error::{Error, Result};
-use crate::text::{T5Encoder, Tokenizer};
+use crate::release::text::{T5Encoder, Tokenizer};
 
 /// The model folder at `path` with the text encoder of its subfolder `name`: the golden values of a text encoder have
 /// the name that its weights would have beside those of the stages.

@@ -5,12 +5,12 @@ use candle_core::{DType, Device, Tensor};
 use super::golden::{Check, FRAMES, Golden, NETWORK};
 use crate::checkpoint::{Checkpoint, ModelFolder, Weights};
 use crate::error::{Error, Result};
-use crate::released::resize;
-use crate::vae::activation::Activation;
-use crate::vae::conv::{Cache, Pass};
-use crate::vae::decoder::DecoderPoint;
-use crate::vae::resblock::ResBlock;
-use crate::vae::{Tiling, Vae, VaeConfig, sample_posterior, to_bytes_range};
+use crate::release::bilinear;
+use crate::release::vae::activation::Activation;
+use crate::release::vae::conv::{Cache, Pass};
+use crate::release::vae::decoder::DecoderPoint;
+use crate::release::vae::resblock::ResBlock;
+use crate::release::vae::{Tiling, Vae, VaeConfig, sample_posterior, to_bytes_range};
 
 /// The VAE that `golden` belongs to.
 pub(super) fn load(golden: &Golden) -> Result<Vae> {
@@ -235,7 +235,7 @@ pub(super) fn preprocess(golden: &Golden, check: &mut Check<'_>) -> Result<()> {
         let &[_, _, height, width] = dims.as_slice() else {
             continue;
         };
-        let got = resize::prepare(&golden.tensor(clip)?, height, width)?;
+        let got = bilinear::prepare(&golden.tensor(clip)?, height, width)?;
         check.tensor(golden, name, &got.squeeze(0)?.transpose(0, 1)?, NETWORK)?;
     }
     if let (Some([h, w]), Some([rounded_h, rounded_w])) =
@@ -262,7 +262,7 @@ fn pair(golden: &Golden, key: &str) -> Option<[f64; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index32::OperandLimit;
+    use crate::plan::operands::OperandLimit;
     use crate::progress::Progress;
     use std::path::Path;
 

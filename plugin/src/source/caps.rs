@@ -19,7 +19,7 @@ const RATES: (gst::Fraction, gst::Fraction) = (
 
 /// What the pad template offers.
 pub(super) static TEMPLATE: LazyLock<gst::Caps> = LazyLock::new(|| {
-    let longest = flashvideo::stage1::MAX_SIDE as i32;
+    let longest = flashvideo::release::generate::MAX_SIDE as i32;
     lasting(builder().width_range(1..=longest).height_range(1..=longest))
 });
 

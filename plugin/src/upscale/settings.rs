@@ -8,7 +8,7 @@ use crate::common::compute::{Compute, ComputeSettings};
 
 pub(super) const DEFAULT_SCALE: f64 = 4.0;
 pub(super) const MAX_SCALE: f64 = 16.0;
-pub(super) const MAX_STEPS: u32 = flashvideo::stage2::MAX_STEPS as u32;
+pub(super) const MAX_STEPS: u32 = flashvideo::enhance::MAX_STEPS as u32;
 pub(super) const MAX_GUIDANCE_SCALE: f64 = 100.0;
 pub(super) const MODEL: &str = "builtin";
 

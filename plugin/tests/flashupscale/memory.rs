@@ -16,7 +16,7 @@ const HEIGHT: u32 = 120;
 fn with_limit(test: &str, mib: u64) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
-        .env(flashvideo::memory::LIMIT_VARIABLE, mib.to_string())
+        .env(flashvideo::plan::memory::LIMIT_VARIABLE, mib.to_string())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();

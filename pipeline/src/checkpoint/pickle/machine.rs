@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::harmless::is_allowed;
+use super::allowed::is_allowed;
 use super::{
     Id, MAX_COPIED, MAX_NAME, MAX_OBJECTS, MAX_STACK, Object, Objects, StorageRef, TensorRef,
 };

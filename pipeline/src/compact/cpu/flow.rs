@@ -2,13 +2,13 @@
 //! The flow of one picture: Euler steps from the reference latent at t = 0 to the enhanced latent at t = 1.
 
 use super::model::CpuModel;
-use crate::compact::buffers::{Rows, copied};
-use crate::compact::chain::Input;
-use crate::compact::state::State;
+use crate::compact::cpu::buffers::{Rows, copied};
+use crate::compact::cpu::chain::Input;
+use crate::compact::cpu::state::State;
+use crate::cpu::s2d::LATENT;
 use crate::error::{Error, Result};
-use crate::kernels::s2d::LATENT;
+use crate::flow::euler::FlowTime;
 use crate::progress::CancelToken;
-use crate::solver::FlowTime;
 
 /// The states x_t of a flow, one for each evaluation.
 ///
@@ -28,7 +28,7 @@ pub(super) struct Trajectory<'a> {
 }
 
 impl Trajectory<'_> {
-    /// Takes the Euler steps of [`euler`](crate::solver::euler) and gives rows of the state at the end to `last`.
+    /// Takes the Euler steps of [`euler`](crate::flow::euler::euler) and gives rows of the state at the end to `last`.
     ///
     /// # Errors
     /// [`Error::Cancelled`] within 100 ms of the token being triggered, [`Error::Invalid`] without evaluations.

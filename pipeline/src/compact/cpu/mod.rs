@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Compact models on the processor.
 
+pub(crate) mod buffers;
+pub(crate) mod chain;
 mod flow;
+pub(crate) mod int8;
 mod model;
 mod picture;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 
@@ -11,12 +15,12 @@ use std::sync::Arc;
 
 pub(super) use self::model::CpuModel;
 use super::backend::{Backend, Cost, Flow, Prepared, Sink};
-use super::luma::LumaPlane;
 use super::net::Net;
 use super::strips::{Job, StripPlan};
+use crate::cpu::level::CpuLevel;
+use crate::cpu::resize::ResizeBuffers;
 use crate::error::Result;
-use crate::kernels::cpu::CpuLevel;
-use crate::kernels::resize::ResizeBuffers;
+use crate::media::luma::LumaPlane;
 use crate::progress::CancelToken;
 
 /// The processor.

@@ -5,17 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use half::bf16;
 
-use crate::clip::Size;
-use crate::compact::buffers::{Pool, Rows, shape};
-use crate::compact::chain::{Chain, Evaluation, Input, float_layers};
-use crate::compact::int8::Int8Chain;
+use crate::compact::cpu::buffers::{Pool, Rows, shape};
+use crate::compact::cpu::chain::{Chain, Evaluation, Input, float_layers};
+use crate::compact::cpu::int8::Int8Chain;
 use crate::compact::net::Net;
+use crate::cpu::conv3x3::bands::{Bands, Layer};
+use crate::cpu::conv3x3::{Activation, Cell};
+use crate::cpu::level::CpuLevel;
+use crate::cpu::resize::ResizeBuffers;
 use crate::error::{Error, Result};
-use crate::kernels::conv3x3::bands::{Bands, Layer};
-use crate::kernels::conv3x3::{Activation, Cell};
-use crate::kernels::cpu::CpuLevel;
-use crate::kernels::resize::ResizeBuffers;
 use crate::progress::CancelToken;
+use crate::size::Size;
 
 /// Packed networks that are kept: those of the last times and noise strengths.
 pub(super) const KEPT_CHAINS: usize = 16;

@@ -6,19 +6,20 @@ use std::time::Instant;
 
 use super::flow::Trajectory;
 use super::model::CpuModel;
-use crate::clip::{Samples, Size};
 use crate::compact::backend::{Cost, Flow, Sink};
-use crate::compact::buffers::Rows;
-use crate::compact::chain::Input;
-use crate::compact::luma::{LumaPlane, Margins, continued};
+use crate::compact::cpu::buffers::Rows;
+use crate::compact::cpu::chain::Input;
+use crate::compact::cpu::state::{Noise, State};
 use crate::compact::net::MARGIN;
 use crate::compact::passes::Route;
-use crate::compact::state::{Noise, State};
 use crate::compact::strips::{PassRows, Strip, StripPlan};
+use crate::cpu::resize::{ResizeBuffers, Span, resize};
+use crate::cpu::s2d::{Code, Columns, FACTOR, Scale, latent_to_codes, latent_to_plane};
 use crate::error::{Error, Result};
-use crate::kernels::resize::{ResizeBuffers, Span, resize};
-use crate::kernels::s2d::{Code, Columns, FACTOR, Scale, latent_to_codes, latent_to_plane};
+use crate::media::frame::Samples;
+use crate::media::luma::{LumaPlane, Margins, continued};
 use crate::progress::CancelToken;
+use crate::size::Size;
 
 /// Computes a picture as [`Prepared::flow`](crate::compact::Prepared::flow) says.
 pub(super) fn enlarge(

@@ -6,17 +6,18 @@ use safetensors::SafeTensors;
 use super::flow::Trajectory;
 use super::model::{Engine, KEPT_CHAINS};
 use super::*;
-use crate::clip::{FrameFormat, Samples, Size};
 use crate::compact::SHIFT;
-use crate::compact::buffers::{Rows, copied};
-use crate::compact::chain::Input;
+use crate::compact::cpu::buffers::{Rows, copied};
+use crate::compact::cpu::chain::Input;
+use crate::compact::cpu::state::State;
 use crate::compact::net::MARGIN;
-use crate::compact::state::State;
 use crate::compact::tests::{frame, job, one_thread, random};
+use crate::cpu::reference::reference_latent;
+use crate::cpu::s2d::{FACTOR, LATENT, latent_to_plane};
 use crate::error::Error;
-use crate::kernels::reference::reference_latent;
-use crate::kernels::s2d::{FACTOR, LATENT, latent_to_plane};
-use crate::solver::time_grid;
+use crate::flow::euler::time_grid;
+use crate::media::frame::{FrameFormat, Samples};
+use crate::size::Size;
 
 const RESIDUAL: [&[u8]; 2] = [
     include_bytes!("../../../tests/data/compact-residual.safetensors"),
@@ -166,7 +167,7 @@ fn buffers_are_kept_for_the_next_frame() {
         let plan = model.plan(&job(&frame, output, steps), u64::MAX);
         for _ in 0..3 {
             let mut codes = Samples::zeros(8, output.pixels());
-            let out = Sink::Codes(crate::compact::luma::scale(frame.format()), &mut codes);
+            let out = Sink::Codes(crate::media::luma::scale(frame.format()), &mut codes);
             let (window, cancel) = ([&luma; 3], CancelToken::new());
             let flow = flow(steps);
             let run = || model.flow(&plan, &window, &flow, out, &cancel);

@@ -1,13 +1,13 @@
 //! The compact models in int8.
 
-use super::super::buffers::copied;
-use super::super::chain::Input;
-use super::super::chain::tests::with_evaluation;
-use super::super::int8::Int8Chain;
-use super::super::state::State;
+use super::super::cpu::buffers::copied;
+use super::super::cpu::chain::Input;
+use super::super::cpu::chain::tests::with_evaluation;
+use super::super::cpu::int8::Int8Chain;
+use super::super::cpu::state::State;
 use super::*;
-use crate::kernels::conv3x3::bands::tests::{SIZES, assert_bands_equal, layer_by_layer};
-use crate::kernels::s2d::LATENT;
+use crate::cpu::conv3x3::bands::tests::{SIZES, assert_bands_equal, layer_by_layer};
+use crate::cpu::s2d::LATENT;
 
 /// The model in int8 on any processor.
 pub(super) fn rounded(model: CpuModel) -> CpuModel {

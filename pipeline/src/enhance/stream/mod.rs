@@ -1,0 +1,249 @@
+//! Frames in, frames out: any length in bounded memory.
+
+mod compact;
+mod plain;
+mod released;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::compact::CompactSession;
+use self::plain::PlainSession;
+pub use self::plain::plain_resize;
+use self::released::ReleasedSession;
+use crate::enhance::{EnhanceOptions, Enhancer, Grade};
+use crate::error::{Error, Result};
+use crate::media::frame::{Frame, FrameFormat};
+use crate::progress::{Event, Progress};
+use crate::size::Size;
+
+/// Name of the step in progress events; its unit is a frame.
+const STEP: &str = "enhance";
+
+/// What a stream has done so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StreamStats {
+    /// Frames finished.
+    pub frames: u64,
+    /// Time spent in the model and around it.
+    pub busy: Duration,
+    /// Function evaluations done.
+    pub evaluations: u64,
+    /// Time spent in function evaluations.
+    pub evaluating: Duration,
+    /// Largest planned memory in bytes, beside the weights.
+    pub peak_memory: u64,
+}
+
+/// What one grade of model does with the frames of a stream.
+///
+/// Frames stay inside until they are finished; an error loses none of them.
+trait Session: Send + std::fmt::Debug {
+    /// Takes settings for the frames that are not yet begun.
+    fn set_options(&mut self, options: &EnhanceOptions, progress: &Progress) -> Result<()>;
+
+    /// Takes the next frame of the stream.
+    fn push(&mut self, frame: Frame);
+
+    /// The next finished frame in order; none when frames after it must be seen first, unless this is the `end`.
+    fn next(&mut self, end: bool, progress: &Progress) -> Result<Option<Frame>>;
+
+    /// Forgets all frames.
+    fn reset(&mut self);
+
+    /// Function evaluations done, and the time spent in them.
+    fn evaluations(&self) -> (u64, Duration);
+
+    /// Planned memory in bytes.
+    fn memory(&self) -> u64;
+
+    /// Frames after a frame that must be seen before it can be finished, at most.
+    fn look_ahead(&self) -> usize;
+}
+
+/// Enhances frames one after another. Each frame carries a token `T` (timestamps, metadata) that comes back with it.
+///
+/// N frames in are N frames out, in order. A scene cut is found by itself; frames never mix across it. An error loses
+/// no frame: those finished before it come with the next call, the others are tried again.
+#[derive(Debug)]
+pub struct EnhanceStream<T> {
+    enhancer: Arc<Enhancer>,
+    format: FrameFormat,
+    size: Size,
+    output: Size,
+    progress: Progress,
+    session: Box<dyn Session>,
+    tokens: VecDeque<T>,
+    finished: Vec<(Frame, T)>,
+    started: bool,
+    frames: u64,
+    busy: Duration,
+    peak_memory: u64,
+}
+
+impl<T: Send> EnhanceStream<T> {
+    /// A stream for frames of `format` and `size`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for impossible sizes or settings, [`Error::Memory`] when even the smallest strips would not
+    /// fit.
+    pub fn new(
+        enhancer: Arc<Enhancer>,
+        format: FrameFormat,
+        size: Size,
+        options: EnhanceOptions,
+        progress: Progress,
+    ) -> Result<Self> {
+        let output = enhancer.output_size(size, options.target)?;
+        let mut session: Box<dyn Session> = if Enhancer::enlarges(size, output) {
+            match enhancer.grade() {
+                Grade::Compact(model) => Box::new(CompactSession::new(
+                    enhancer.clone(),
+                    model.clone(),
+                    format,
+                    size,
+                    output,
+                )),
+                Grade::Released(model) => Box::new(ReleasedSession::new(
+                    enhancer.clone(),
+                    model.clone(),
+                    output,
+                    &progress,
+                )?),
+            }
+        } else {
+            Box::new(PlainSession::new(output))
+        };
+        session.set_options(&options, &progress)?;
+        let peak_memory = session.memory();
+        Ok(Self {
+            enhancer,
+            format,
+            size,
+            output,
+            progress,
+            session,
+            tokens: VecDeque::new(),
+            finished: Vec::new(),
+            started: false,
+            frames: 0,
+            busy: Duration::ZERO,
+            peak_memory,
+        })
+    }
+
+    /// Size of the frames that come out.
+    pub fn output_size(&self) -> Size {
+        self.output
+    }
+
+    /// Frames after a frame that must be pushed before it can be finished, at most. What [`Enhancer::look_ahead`] says
+    /// is this or more: windows may be shorter for want of memory, and a plain resize waits for nothing.
+    pub fn look_ahead(&self) -> usize {
+        self.session.look_ahead()
+    }
+
+    /// Settings for the windows that start after this call; the target stays as it was.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for impossible settings, [`Error::Memory`] for ones that need too much; the old ones stay.
+    pub fn set_options(&mut self, options: EnhanceOptions) -> Result<()> {
+        self.session.set_options(&options, &self.progress)?;
+        self.peak_memory = self.peak_memory.max(self.session.memory());
+        Ok(())
+    }
+
+    /// Takes a frame and returns those that are finished by it (none or more).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when format or size differ from the stream's (the frame is not taken),
+    /// [`Error::Cancelled`] once the token is triggered.
+    pub fn push(&mut self, frame: Frame, token: T) -> Result<Vec<(Frame, T)>> {
+        if *frame.format() != self.format || frame.size() != self.size {
+            return Err(Error::invalid(format!(
+                "a frame of {} {:?} in a stream of {} {:?}",
+                frame.size(),
+                frame.format(),
+                self.size,
+                self.format
+            )));
+        }
+        if !std::mem::replace(&mut self.started, true) {
+            self.progress.emit(Event::Started {
+                step: STEP,
+                total: None,
+            });
+        }
+        self.tokens.push_back(token);
+        let start = Instant::now();
+        let Self {
+            enhancer, session, ..
+        } = self;
+        enhancer.runtime().install(|| session.push(frame));
+        self.busy += start.elapsed();
+        self.work(false)
+    }
+
+    /// Finishes all frames that are still inside; the stream is then as new.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn drain(&mut self) -> Result<Vec<(Frame, T)>> {
+        let frames = self.work(true)?;
+        self.session.reset();
+        if std::mem::take(&mut self.started) {
+            self.progress.emit(Event::Finished { step: STEP });
+        }
+        Ok(frames)
+    }
+
+    /// Forgets all frames that are still inside.
+    pub fn reset(&mut self) {
+        self.session.reset();
+        self.tokens.clear();
+        self.finished.clear();
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> StreamStats {
+        let (evaluations, evaluating) = self.session.evaluations();
+        StreamStats {
+            frames: self.frames,
+            busy: self.busy,
+            evaluations,
+            evaluating,
+            peak_memory: self.peak_memory,
+        }
+    }
+
+    /// Finishes what can be finished.
+    fn work(&mut self, end: bool) -> Result<Vec<(Frame, T)>> {
+        loop {
+            self.progress.check()?;
+            let start = Instant::now();
+            let Self {
+                enhancer,
+                session,
+                progress,
+                ..
+            } = self;
+            let next = enhancer.runtime().install(|| session.next(end, progress));
+            self.busy += start.elapsed();
+            let Some(frame) = next? else {
+                return Ok(std::mem::take(&mut self.finished));
+            };
+            // A session gives one frame for each that it took.
+            if let Some(token) = self.tokens.pop_front() {
+                self.finished.push((frame, token));
+                self.frames += 1;
+                self.progress.emit(Event::Advanced {
+                    step: STEP,
+                    done: self.frames,
+                });
+            }
+        }
+    }
+}

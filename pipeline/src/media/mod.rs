@@ -1,0 +1,6 @@
+//! Frames as they come from a decoder and what their samples mean; what is done with pictures without a model.
+
+pub mod colour;
+pub mod frame;
+pub mod luma;
+pub mod scene;

@@ -1,0 +1,5 @@
+//! How work is cut up so that it fits into memory.
+
+pub mod memory;
+pub mod operands;
+pub mod windows;
