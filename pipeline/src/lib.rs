@@ -29,10 +29,11 @@ pub mod runtime;
 pub mod size;
 
 pub use checkpoint::GeneratorInfo;
-pub use enhance::stream::{EnhanceStream, StreamStats, plain_resize};
+pub use enhance::stream::{EnhanceStream, StreamStats};
 pub use enhance::{EnhanceOptions, Enhancer, Target};
 pub use error::{Error, Result};
 pub use media::frame::{Frame, FrameFormat, Planes, Samples, Siting};
+pub use media::resize::plain_resize;
 pub use progress::{CancelToken, Event, Progress};
 pub use release::generate::{GenerateOptions, Generator, Placement};
 pub use runtime::{DeviceSpec, NumberType, Runtime};

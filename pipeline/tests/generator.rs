@@ -264,7 +264,7 @@ fn a_file_knows_its_own_settings() {
     assert!(frames.iter().all(|frame| frame.size() == options.size));
     // The pictures are the rounded clip.
     let tensor = generator.generate(&options, &Progress::none()).unwrap();
-    let pictures = flashvideo::release::generate::to_pictures(&tensor).unwrap();
+    let pictures = flashvideo::media::pictures::to_pictures(&tensor).unwrap();
     assert_eq!(bytes(&pictures), bytes(&frames));
 }
 

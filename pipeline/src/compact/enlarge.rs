@@ -7,11 +7,12 @@ use super::backend::{Cost, Flow, Sink};
 use super::model::CompactModel;
 use super::strips::{StripPlan, widened};
 use crate::cpu::level::CpuLevel;
-use crate::cpu::resize::{ResizeBuffers, SUPPORT, Span, resize, resize_frame_plane};
+use crate::cpu::resize::{ResizeBuffers, SUPPORT, Span, resize};
 use crate::cpu::s2d::Scale;
 use crate::error::Result;
 use crate::media::frame::{Frame, Planes, Samples};
 use crate::media::luma::{LumaPlane, scale, units};
+use crate::media::resize::resize_frame_plane;
 use crate::progress::{CancelToken, Progress};
 use crate::size::Size;
 

@@ -1,4 +1,4 @@
-//! Antialiased Lanczos resize of one plane, with the sub-pixel shift that chroma siting needs.
+//! Antialiased Lanczos resize of one plane, of any part of it that begins and ends between samples.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,7 +13,6 @@ use super::level::CpuLevel;
 use super::s2d::{Code, Codes};
 use super::vector::run;
 use crate::error::{Error, Result};
-use crate::media::frame::{Frame, Planes, Samples, Siting};
 use crate::progress::CancelToken;
 use crate::size::Size;
 
@@ -39,23 +38,6 @@ impl Span {
         Self {
             start: 0.0,
             length: length as f64,
-        }
-    }
-
-    /// The span of an axis of a chroma plane, when luma goes from `input` to `output` samples.
-    ///
-    /// `sub` is the log2 of the chroma reduction. Luma edges are kept on luma edges; a chroma sample lies at
-    /// `group * i + offset` on the luma axis of its own picture, in the small one as in the large one.
-    pub fn chroma(input: usize, output: usize, sub: u8, siting: Siting) -> Self {
-        let group = f64::from(1u32 << sub);
-        let offset = match siting {
-            Siting::Cosited => 0.5,
-            Siting::Centre => group / 2.0,
-        };
-        let ratio = input as f64 / output as f64;
-        Self {
-            start: (1.0 - ratio) * (0.5 - offset / group),
-            length: ratio * output.div_ceil(1 << sub) as f64,
         }
     }
 
@@ -170,7 +152,10 @@ pub fn resize(
 }
 
 /// Resizes a plane of sample codes, clamped to `max`, through floats.
-fn resize_codes<S: Code>(
+///
+/// # Errors
+/// As [`resize`].
+pub fn resize_codes<S: Code>(
     plane: &[S],
     size: Size,
     spans: (Span, Span),
@@ -293,43 +278,6 @@ impl Part<'_> {
     }
 }
 
-/// Plane `index` of `frame` for a frame of size `target`, with its chroma siting.
-///
-/// # Errors
-/// As [`resize`].
-pub fn resize_frame_plane(
-    frame: &Frame,
-    index: usize,
-    target: Size,
-    buffers: &mut ResizeBuffers,
-    cancel: &CancelToken,
-) -> Result<Samples> {
-    let (format, size) = (frame.format(), frame.size());
-    let spans = match format.planes {
-        Planes::Yuv { sub_x, sub_y } if index == 1 || index == 2 => (
-            Span::chroma(size.width, target.width, sub_x, format.siting.0),
-            Span::chroma(size.height, target.height, sub_y, format.siting.1),
-        ),
-        _ => (Span::whole(size.width), Span::whole(size.height)),
-    };
-    let (from, to) = (
-        format.plane_size(index, size),
-        format.plane_size(index, target),
-    );
-    if size == target {
-        return Ok(frame.planes()[index].as_ref().clone());
-    }
-    let max = format.max_value();
-    Ok(match frame.planes()[index].as_ref() {
-        Samples::U8(plane) => {
-            Samples::U8(resize_codes(plane, from, spans, to, max, buffers, cancel)?)
-        }
-        Samples::U16(plane) => {
-            Samples::U16(resize_codes(plane, from, spans, to, max, buffers, cancel)?)
-        }
-    })
-}
-
 /// `plane` inside a larger one of size `padded`, at `left`, `top`, with its edges repeated.
 fn pad(plane: &[f32], size: Size, left: usize, top: usize, padded: Size) -> Vec<f32> {
     let mut out = Vec::with_capacity(padded.pixels());
@@ -348,59 +296,6 @@ fn pad(plane: &[f32], size: Size, left: usize, top: usize, padded: Size) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn flat_stays_flat_with_any_siting() {
-        for (width, height, out) in [(1, 1, 9), (3, 2, 4), (5, 7, 3), (4, 4, 64)] {
-            let size = Size::new(width, height);
-            for siting in [Siting::Cosited, Siting::Centre] {
-                let x = Span::chroma(width * 2, out * 2, 1, siting);
-                let y = Span::chroma(height * 2, out * 2, 1, siting);
-                let flat = vec![77u8; size.pixels()];
-                let target = Size::new(out, out);
-                let got = resize_codes(
-                    &flat,
-                    size,
-                    (x, y),
-                    target,
-                    255,
-                    &mut ResizeBuffers::default(),
-                    &CancelToken::new(),
-                )
-                .unwrap();
-                assert!(got.iter().all(|v| *v == 77), "{size} {siting:?}");
-            }
-        }
-    }
-
-    /// A ramp over the luma axis, sampled where chroma lies, must be the same ramp in the large picture.
-    #[test]
-    fn siting_keeps_chroma_on_its_luma() {
-        let (input, output) = (64usize, 256usize);
-        for siting in [Siting::Cosited, Siting::Centre] {
-            let offset = if siting == Siting::Cosited { 0.5 } else { 1.0 };
-            let ramp = |i: usize, of: usize| (2 * i) as f32 / of as f32 + offset / of as f32;
-            let plane: Vec<f32> = (0..input / 2).map(|i| ramp(i, input)).collect();
-            let spans = (Span::chroma(input, output, 1, siting), Span::whole(1));
-            let target = Size::new(output / 2, 1);
-            let got = resize(
-                &plane,
-                Size::new(input / 2, 1),
-                spans,
-                target,
-                &mut ResizeBuffers::default(),
-                &CancelToken::new(),
-            )
-            .unwrap();
-            for (i, value) in got.iter().enumerate().take(output / 2 - 16).skip(16) {
-                let want = ramp(i, output);
-                assert!(
-                    (value - want).abs() < 1e-3,
-                    "{siting:?} {i}: {value} {want}"
-                );
-            }
-        }
-    }
 
     #[test]
     fn ten_bit_overshoot_is_clamped() {

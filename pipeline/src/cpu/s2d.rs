@@ -7,7 +7,6 @@ use rayon::prelude::*;
 
 use super::level::CpuLevel;
 use super::vector::{Work, cut, run};
-use crate::media::frame::Samples;
 
 /// Side of the block of large pixels behind one small pixel.
 pub const FACTOR: usize = 4;
@@ -61,16 +60,10 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// The values of `samples` from index `first` on, as many as `out` holds: a row or so, by one thread.
-    pub fn decode_from(&self, samples: &Samples, first: usize, out: &mut [f32]) {
-        fn each<S: Code>(scale: &Scale, codes: &[S], out: &mut [f32]) {
-            for (out, code) in out.iter_mut().zip(codes) {
-                *out = code.to_f32() * scale.gain + scale.offset;
-            }
-        }
-        match samples {
-            Samples::U8(codes) => each(self, &codes[first..], out),
-            Samples::U16(codes) => each(self, &codes[first..], out),
+    /// The values of `codes`, as many as `out` holds: a row or so, by one thread.
+    pub fn decode<S: Code>(&self, codes: &[S], out: &mut [f32]) {
+        for (out, code) in out.iter_mut().zip(codes) {
+            *out = code.to_f32() * self.gain + self.offset;
         }
     }
 
@@ -306,7 +299,7 @@ mod tests {
             };
             let codes: Vec<u16> = (0..=max as u16).collect();
             let mut values = vec![0.0; codes.len()];
-            scale.decode_from(&Samples::U16(codes.clone()), 0, &mut values);
+            scale.decode(&codes, &mut values);
             let mut back = vec![0u16; codes.len()];
             scale.encode(CpuLevel::detected(), &values, &mut back);
             assert_eq!(back, codes, "{depth} bits");

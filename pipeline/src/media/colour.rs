@@ -2,9 +2,10 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::cpu::resize::{ResizeBuffers, resize_frame_plane};
+use crate::cpu::resize::ResizeBuffers;
 use crate::error::{Error, Result};
 use crate::media::frame::{Frame, FrameFormat, Planes, Samples, Siting};
+use crate::media::resize::resize_frame_plane;
 use crate::progress::Progress;
 use crate::size::Size;
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::cpu::s2d::Scale;
-use crate::media::frame::{Frame, FrameFormat, Planes};
+use crate::media::frame::{Frame, FrameFormat, Planes, Samples};
 use crate::size::Size;
 
 /// Luma in model units, continued beyond its edges by copies of the outermost pixels. Values beyond black and white are
@@ -29,7 +29,7 @@ impl LumaPlane {
         let (size, format) = (frame.size(), frame.format());
         let scale = scale(format);
         let units = |plane: usize, row: usize, out: &mut [f32]| {
-            scale.decode_from(&frame.planes()[plane], row * size.width, out);
+            decode(scale, &frame.planes()[plane], row * size.width, out);
         };
         let (red, blue) = (format.matrix.0 as f32, format.matrix.1 as f32);
         let data = continued(size, Margins::all(margin), |row, out| match format.planes {
@@ -159,6 +159,14 @@ pub(crate) fn scale(format: &FrameFormat) -> Scale {
     }
 }
 
+/// The values of `samples` from index `first` on, as many as `out` holds.
+fn decode(scale: Scale, samples: &Samples, first: usize, out: &mut [f32]) {
+    match samples {
+        Samples::U8(codes) => scale.decode(&codes[first..], out),
+        Samples::U16(codes) => scale.decode(&codes[first..], out),
+    }
+}
+
 /// Some rows of a full-size plane in model units.
 pub(crate) fn units(frame: &Frame, plane: usize, rows: Range<usize>) -> Vec<f32> {
     let width = frame.size().width;
@@ -166,14 +174,13 @@ pub(crate) fn units(frame: &Frame, plane: usize, rows: Range<usize>) -> Vec<f32>
     let (samples, scale) = (&frame.planes()[plane], scale(frame.format()));
     out.par_chunks_exact_mut(width)
         .zip(rows)
-        .for_each(|(out, row)| scale.decode_from(samples, row * width, out));
+        .for_each(|(out, row)| decode(scale, samples, row * width, out));
     out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::frame::Samples;
 
     fn frame(format: FrameFormat, codes: &[u16]) -> Frame {
         let planes = codes.iter().map(|code| match format.depth {

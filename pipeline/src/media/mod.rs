@@ -3,4 +3,6 @@
 pub mod colour;
 pub mod frame;
 pub mod luma;
+pub mod pictures;
+pub mod resize;
 pub mod scene;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Where the stream is, and its next picture.
 
-use flashvideo::release::generate::fit;
+use flashvideo::media::pictures::fit;
 use flashvideo::{Frame, FrameFormat, Size};
 use gst::ClockTime;
 use gst::subclass::prelude::*;

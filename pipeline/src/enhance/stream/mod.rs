@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use self::compact::CompactSession;
 use self::plain::PlainSession;
-pub use self::plain::plain_resize;
 use self::released::ReleasedSession;
 use crate::enhance::{EnhanceOptions, Enhancer, Grade};
 use crate::error::{Error, Result};

@@ -4,31 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Session;
-use crate::cpu::resize::{ResizeBuffers, resize_frame_plane};
 use crate::enhance::EnhanceOptions;
 use crate::error::Result;
 use crate::media::frame::Frame;
-use crate::progress::{CancelToken, Progress};
+use crate::media::resize::resized;
+use crate::progress::Progress;
 use crate::size::Size;
-
-/// Resizes one frame without a model: an antialiased Lanczos resize with the frame's own chroma siting.
-///
-/// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) for an empty size.
-pub fn plain_resize(frame: &Frame, size: Size) -> Result<Frame> {
-    resized(frame, size, &CancelToken::new())
-}
-
-fn resized(frame: &Frame, size: Size, cancel: &CancelToken) -> Result<Frame> {
-    if frame.size() == size {
-        return Ok(frame.clone());
-    }
-    let mut buffers = ResizeBuffers::default();
-    let planes: Result<_> = (0..frame.planes().len())
-        .map(|index| resize_frame_plane(frame, index, size, &mut buffers, cancel))
-        .collect();
-    Frame::new(*frame.format(), size, planes?)
-}
 
 /// A stream whose target leaves nothing for a model to do.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use super::*;
 use crate::compact::test_model;
 use crate::enhance::Target;
 use crate::media::frame::{Planes, Samples, Siting};
+use crate::media::resize::plain_resize;
 use crate::progress::CancelToken;
 use crate::runtime::{DeviceSpec, NumberType, Runtime};
 

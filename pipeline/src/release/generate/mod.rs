@@ -25,8 +25,6 @@ use crate::release::vae::{Vae, VaeConfig, to_bytes_range};
 use crate::runtime::Runtime;
 use crate::size::Size;
 
-pub use pictures::{fit, to_pictures};
-
 /// What latents of the released Stage I are multiplied by.
 pub const LATENT_SCALE: f64 = 0.7;
 /// Name of the built-in model.
