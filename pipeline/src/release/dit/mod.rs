@@ -6,6 +6,7 @@ mod block;
 pub mod config;
 mod cpu_heads;
 pub mod embed;
+mod forward;
 mod fused;
 pub mod rope;
 mod sizes;
