@@ -22,12 +22,14 @@ mod scalar;
 #[cfg(test)]
 pub(in crate::cpu) mod tests;
 mod tile;
+mod unit;
 
 pub use self::finish::{Finish, Number};
 pub use self::pack::{Packed, panel_width};
 pub(in crate::cpu) use self::scalar::each;
 pub(in crate::cpu) use self::tile::LANES;
-pub use self::tile::{Ahead, Element, Tile, Unit, rows};
+pub use self::tile::{Ahead, Tile};
+pub use self::unit::{Element, Unit, rows};
 
 use std::ops::Range;
 

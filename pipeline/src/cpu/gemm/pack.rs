@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::tile::{Element, LANES, Unit};
+use super::tile::LANES;
+use super::unit::{Element, Unit};
 use crate::cpu::aligned::AlignedVec;
 use crate::cpu::level::CpuLevel;
 

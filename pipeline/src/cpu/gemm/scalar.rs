@@ -1,10 +1,11 @@
 //! The reference: plain Rust for every processor and both number types.
 
-use super::tile::{Element, LANES, Tile};
+use super::tile::{LANES, Tile};
+use crate::cpu::conv3x3::Activation;
 
 /// # Safety
 /// As [`Unit::tile`](super::Unit::tile).
-pub(super) unsafe fn tile<T: Element>(rows: usize, width: usize, tile: &Tile<T>) {
+pub(super) unsafe fn tile<T: Activation>(rows: usize, width: usize, tile: &Tile<T>) {
     let add = |lanes: &mut [f32; LANES], row: usize, column: usize| {
         for k in 0..tile.depth {
             let line = (k / T::GROUP * width + column) * T::GROUP + k % T::GROUP;
