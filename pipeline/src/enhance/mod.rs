@@ -10,7 +10,8 @@ use crate::compact::{CompactModel, Cpu, Job, Net, StripPlan};
 use crate::cpu::level::CpuLevel;
 use crate::error::{Error, Result};
 use crate::media::frame::FrameFormat;
-use crate::plan::memory;
+use crate::plan::Budget;
+use crate::plan::budget::mib;
 use crate::progress::{Event, Progress};
 use crate::registry::{self, Source};
 use crate::release::enhance::ReleasedEnhancer;
@@ -270,32 +271,25 @@ pub(crate) fn plan_strips(
     job: &Job,
     progress: &Progress,
 ) -> Result<StripPlan> {
-    plan_within(model, job, memory::available(), progress)
+    plan_within(model, job, Budget::host(), progress)
 }
 
 fn plan_within(
     model: &CompactModel,
     job: &Job,
-    available: Option<u64>,
+    budget: Budget,
     progress: &Progress,
 ) -> Result<StripPlan> {
     let plan = model.plan(job, COMFORTABLE);
-    // What is left stays for the rest of the pipeline.
-    let Some(limit) = available.map(|bytes| bytes / 4 * 3) else {
-        return Ok(plan);
+    let limit = match budget.limit() {
+        Some(limit) if plan.bytes() > limit => limit,
+        _ => return Ok(plan),
     };
-    if plan.bytes() <= limit {
-        return Ok(plan);
-    }
     let smaller = model.plan(job, limit);
-    let mib = |bytes: u64| bytes >> 20;
     if smaller.bytes() > limit {
-        return Err(Error::Memory {
-            what: format!("enhancing {} to {}", job.input, job.output),
-            needed_mib: mib(smaller.bytes()),
-            available_mib: mib(limit),
-            hint: "choose a smaller target size or close other programs".to_owned(),
-        });
+        let what = format!("enhancing {} to {}", job.input, job.output);
+        let hint = "choose a smaller target size or close other programs";
+        return Err(budget.refuse(what, smaller.bytes(), hint));
     }
     progress.emit(Event::Warning(format!(
         "{} MiB of memory are too few to work on whole frames ({} MiB): working in {} strips, which is slower",

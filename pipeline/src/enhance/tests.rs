@@ -184,12 +184,12 @@ fn too_little_memory_is_a_warning_and_then_an_error() {
     let progress = Progress::new(CancelToken::new(), move |event| {
         sink.lock().unwrap().push(event)
     });
-    let roomy = plan_within(model, &job, Some(64 << 30), &progress).unwrap();
+    let roomy = plan_within(model, &job, Budget::new(Some(64 << 30)), &progress).unwrap();
     assert!(warnings.lock().unwrap().is_empty());
-    let tight = plan_within(model, &job, Some(roomy.bytes()), &progress).unwrap();
+    let tight = plan_within(model, &job, Budget::new(Some(roomy.bytes())), &progress).unwrap();
     assert!(tight.bytes() < roomy.bytes());
     assert!(matches!(&warnings.lock().unwrap()[..], [Event::Warning(_)]));
-    let error = plan_within(model, &job, Some(1 << 20), &progress).unwrap_err();
+    let error = plan_within(model, &job, Budget::new(Some(1 << 20)), &progress).unwrap_err();
     assert!(matches!(error, Error::Memory { .. }), "{error:?}");
     assert!(
         error.to_string().contains("960x540 to 3000x2000"),

@@ -15,7 +15,7 @@ use crate::checkpoint::{ModelFolder, Weights};
 use crate::error::{Error, Result};
 use crate::flow::euler::{self, FlowTime, VelocityField};
 use crate::flow::noise::{NoiseSource, Use};
-use crate::plan::memory;
+use crate::plan::Budget;
 use crate::progress::Progress;
 use crate::release::dit::{DitConfig, Transformer};
 use crate::release::vae::{Tiling, Vae, VaeConfig, sample_posterior, to_bytes_range};
@@ -72,7 +72,7 @@ impl ReleasedEnhancer {
         let path = path.as_ref();
         let turns = match frugal {
             true => Turns::All,
-            false => turns(path, placement, memory::on(placement.text.device()))?,
+            false => turns(path, placement, Budget::of(placement.text.device()).limit())?,
         };
         Ok(Self {
             parts: Parts::open(path, Stage::Two, placement, turns)?,

@@ -1,7 +1,7 @@
 //! How much of a clip the released Stage II works on at a time, and what memory that takes.
 
 use crate::error::{Error, Result};
-use crate::plan::memory;
+use crate::plan::Budget;
 use crate::plan::operands::OperandLimit;
 use crate::plan::windows::Extent;
 use crate::progress::{Event, Progress};
@@ -48,8 +48,8 @@ impl Room {
     /// What there is now for a model on `runtime`.
     pub fn of(runtime: &Runtime) -> Self {
         Self {
-            device: memory::on(runtime.device()),
-            host: memory::available(),
+            device: Budget::of(runtime.device()).limit(),
+            host: Budget::host().limit(),
         }
     }
 }

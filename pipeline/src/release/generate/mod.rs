@@ -14,7 +14,7 @@ use crate::flow::dpmpp::{self, SdeSchedule, SdeStep};
 use crate::flow::guidance::{DynamicGuidance, Guidance};
 use crate::flow::noise::{NoiseSource, Use};
 use crate::media::frame::Frame;
-use crate::plan::memory;
+use crate::plan::Budget;
 use crate::progress::Progress;
 use crate::registry::Source;
 use crate::release::dit::{DitConfig, Times, Transformer};
@@ -104,7 +104,9 @@ impl Generator {
             let file = GeneratorFile::from_static(builtin.name, builtin.bytes)?;
             Self::of_file(file, &Source::Builtin(builtin.name), placement)?
         } else if path.is_dir() {
-            let tight = !has_room(path, placement, |runtime| memory::on(runtime.device()))?;
+            let tight = !has_room(path, placement, |runtime| {
+                Budget::of(runtime.device()).limit()
+            })?;
             Self::open(path, placement, tight)?
         } else if path.is_file() {
             Self::of_file(GeneratorFile::open(path)?, &Source::path(path)?, placement)?
@@ -313,7 +315,7 @@ impl Generator {
             let vae = self.parts.vae(progress)?;
             let latent = for_decoding(&latent, self.info.latent_scale)?;
             let size = (grid.height / space, grid.width / space);
-            let frugal = vae.is_tight(size, memory::on(vae.device()));
+            let frugal = vae.is_tight(size, Budget::of(vae.device()).limit());
             vae.decode_each(&latent, frugal, progress, &mut each)
         })?;
         self.parts.finished(&self.parts.vae);
