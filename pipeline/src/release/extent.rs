@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use crate::plan::Budget;
-use crate::plan::operands::OperandLimit;
 use crate::plan::windows::Extent;
 use crate::progress::{Event, Progress};
 use crate::release::dit::DitConfig;
@@ -11,7 +10,6 @@ use crate::release::vae::{Keeping, TILE_OVERLAP, Tiling, VaeConfig, chunks, tile
 use crate::runtime::Runtime;
 use crate::size::Size;
 
-use super::operands;
 use super::tiles::{TRAINED_SIDE, tile_size};
 
 /// Frames must have sides that are multiples of this: eight pixels to a latent position, two of these to a token.
@@ -225,21 +223,8 @@ impl Shapes {
         all
     }
 
-    /// The fastest way to pictures of `size` within `room`: all at once, decoded in columns as the release does; then
-    /// saving memory at the cost of time, then in more columns, then half the tile, half the window and half the slice,
-    /// again and again. Warns where results differ from the release's or frames take much longer for want of memory.
-    ///
-    /// # Errors
-    /// [`Error::Memory`] when even the smallest needs more, [`Error::Invalid`] for pictures that a GPU cannot number.
-    pub fn plan(&self, size: Size, room: Room, progress: &Progress) -> Result<WindowPlan> {
-        let plan = self.within(size, room, progress)?;
-        if self.gpu.is_some() {
-            operands::largest(self, &plan, size, &OperandLimit::gpu())?;
-        }
-        Ok(plan)
-    }
-
-    fn within(&self, size: Size, room: Room, progress: &Progress) -> Result<WindowPlan> {
+    /// As [`plan`](Self::plan), whatever the size of the operands.
+    pub(super) fn within(&self, size: Size, room: Room, progress: &Progress) -> Result<WindowPlan> {
         let limit = room.device.unwrap_or(u64::MAX);
         let host = room.host.unwrap_or(u64::MAX);
         let fits = |plan: &WindowPlan| plan.bytes <= limit && plan.host_bytes <= host;

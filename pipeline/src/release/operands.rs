@@ -1,13 +1,30 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The largest operands of the released Stage II on a GPU, part by part, by arithmetic.
 
-use super::extent::{MULTIPLE, Shapes, WindowPlan};
+use super::extent::{MULTIPLE, Room, Shapes, WindowPlan};
 use super::tiles::tile_size;
 use crate::error::Result;
 use crate::plan::operands::OperandLimit;
+use crate::progress::Progress;
 use crate::release::text::TOKENS;
 use crate::release::vae::{Tiling, chunks, tiles};
 use crate::size::Size;
+
+impl Shapes {
+    /// The fastest way to pictures of `size` within `room`: all at once, decoded in columns as the release does; then
+    /// saving memory at the cost of time, then in more columns, then half the tile, half the window and half the slice,
+    /// again and again. Warns where results differ from the release's or frames take much longer for want of memory.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when even the smallest needs more, [`Error::Invalid`] for pictures that a GPU cannot number.
+    pub fn plan(&self, size: Size, room: Room, progress: &Progress) -> Result<WindowPlan> {
+        let plan = self.within(size, room, progress)?;
+        if self.gpu.is_some() {
+            largest(self, &plan, size, &OperandLimit::gpu())?;
+        }
+        Ok(plan)
+    }
+}
 
 /// The largest operand of every part of the network while windows are made into pictures of `size` as `plan` says: the
 /// name of the part and a number of elements.
@@ -51,11 +68,9 @@ pub(crate) fn largest(
 
 #[cfg(test)]
 mod tests {
-    use super::super::extent::Room;
     use super::*;
     use crate::checkpoint::{Checkpoint, Weights};
     use crate::plan::operands::ELEMENTS;
-    use crate::progress::Progress;
     use crate::release::dit::DitConfig;
     use crate::release::text::T5Config;
     use crate::release::vae::VaeConfig;

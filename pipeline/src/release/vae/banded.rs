@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::activation::Bands;
+use super::activation::{Activation, Bands};
 use super::conv::{Conv, Pass, other_size};
 use super::tap_products::Shape;
 use crate::error::{Error, Result};
@@ -96,6 +96,31 @@ impl<'a> Running<'a> {
 }
 
 impl Conv {
+    /// Convolves `x` `[frames, inputs, height, width]`, preceded by the frames that `pass` remembers or, at the start
+    /// of a clip, by copies of the first one; adds `residual` of the result's shape. Frames that are apart are given up
+    /// one by one.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], or a failed tensor operation.
+    pub(super) fn forward(
+        &self,
+        x: Activation,
+        residual: Option<&Tensor>,
+        pass: &mut Pass<'_>,
+    ) -> Result<Activation> {
+        match x {
+            Activation::Whole(x) => self.forward_whole(&x, residual, pass).map(Into::into),
+            Activation::Frames(frames) => {
+                let mut running = Running::new(self, pass)?;
+                let frames = (frames.into_iter())
+                    .map(|frame| running.push(frame, None, pass.progress))
+                    .collect::<Result<_>>()?;
+                running.end(pass)?;
+                Ok(Activation::Frames(frames))
+            }
+        }
+    }
+
     /// One frame by itself; for kernels without extent in time.
     ///
     /// # Errors

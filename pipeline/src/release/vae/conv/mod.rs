@@ -13,7 +13,6 @@ use candle_core::{DType, Device, Tensor};
 use half::bf16;
 
 use super::activation::{Activation, Bands};
-use super::banded::Running;
 use super::tap_products::{Shape, Task};
 use crate::checkpoint::Weights;
 use crate::cpu::conv3d::Conv3d;
@@ -218,31 +217,6 @@ impl Conv {
         match &self.kernel {
             Kernel::Device(kernel, limit) => Ok((kernel, limit)),
             _ => Err(Error::invalid("a kernel of the CPU for frames of a GPU")),
-        }
-    }
-
-    /// Convolves `x` `[frames, inputs, height, width]`, preceded by the frames that `pass` remembers or, at the start
-    /// of a clip, by copies of the first one; adds `residual` of the result's shape. Frames that are apart are given up
-    /// one by one.
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`], or a failed tensor operation.
-    pub(super) fn forward(
-        &self,
-        x: Activation,
-        residual: Option<&Tensor>,
-        pass: &mut Pass<'_>,
-    ) -> Result<Activation> {
-        match x {
-            Activation::Whole(x) => self.forward_whole(&x, residual, pass).map(Into::into),
-            Activation::Frames(frames) => {
-                let mut running = Running::new(self, pass)?;
-                let frames = (frames.into_iter())
-                    .map(|frame| running.push(frame, None, pass.progress))
-                    .collect::<Result<_>>()?;
-                running.end(pass)?;
-                Ok(Activation::Frames(frames))
-            }
         }
     }
 
