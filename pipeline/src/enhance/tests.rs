@@ -1,8 +1,19 @@
-use std::sync::Mutex;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
+use super::model::{Model, in_int8};
+use super::strips::plan_within;
 use super::*;
+use crate::compact::Job;
 use crate::compact::test_model;
+use crate::cpu::level::CpuLevel;
+use crate::error::{Error, Result};
+use crate::media::frame::FrameFormat;
+use crate::plan::Budget;
 use crate::progress::CancelToken;
+use crate::progress::{Event, Progress};
+use crate::runtime::{DeviceSpec, NumberType, Runtime};
+use crate::size::Size;
 
 fn load(model: &str) -> Result<Arc<Enhancer>> {
     Enhancer::load(
@@ -29,7 +40,7 @@ fn built_in_models_load() {
         assert!(!enhancer.reads_text());
         assert!((1..=MAX_STEPS).contains(&enhancer.default_steps()));
         let again = load(name).unwrap();
-        let (Grade::Compact(first), Grade::Compact(second)) = (enhancer.grade(), again.grade())
+        let (Model::Compact(first), Model::Compact(second)) = (enhancer.model(), again.model())
         else {
             panic!("{name} is not a compact model");
         };
@@ -49,9 +60,9 @@ fn the_live_model_is_in_int8_where_that_is_fast_unless_told_otherwise() {
     let chosen = |model: &str, number| {
         let runtime = Runtime::new(DeviceSpec::Cpu, number, Some(1)).unwrap();
         let enhancer = Enhancer::load(model, &runtime, &Progress::none()).unwrap();
-        match enhancer.grade() {
-            Grade::Compact(model) => in_int8(model.net(), level, number),
-            Grade::Released(_) => unreachable!("a built-in model is a compact one"),
+        match enhancer.model() {
+            Model::Compact(model) => in_int8(model.net(), level, number),
+            Model::Released(_) => unreachable!("a built-in model is a compact one"),
         }
     };
     assert_eq!(chosen("builtin:live", NumberType::Auto), level.has_vnni());
@@ -69,9 +80,9 @@ fn one_copy_in_int8_by_name_and_by_default() {
     let model = |number| {
         let runtime = Runtime::new(DeviceSpec::Cpu, number, Some(1)).unwrap();
         let enhancer = Enhancer::load("builtin:live", &runtime, &Progress::none()).unwrap();
-        match enhancer.grade() {
-            Grade::Compact(model) => model.clone(),
-            Grade::Released(_) => unreachable!("a built-in model is a compact one"),
+        match enhancer.model() {
+            Model::Compact(model) => model.clone(),
+            Model::Released(_) => unreachable!("a built-in model is a compact one"),
         }
     };
     assert!(Arc::ptr_eq(
@@ -167,7 +178,7 @@ fn memory_grows_with_the_picture() {
 #[test]
 fn too_little_memory_is_a_warning_and_then_an_error() {
     let (_folder, enhancer) = small();
-    let Grade::Compact(model) = enhancer.grade() else {
+    let Model::Compact(model) = enhancer.model() else {
         panic!("a file is a compact model");
     };
     let format = FrameFormat::i420();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use self::compact::CompactSession;
 use self::plain::PlainSession;
 use self::released::ReleasedSession;
-use crate::enhance::{EnhanceOptions, Enhancer, Grade};
+use crate::enhance::{EnhanceOptions, Enhancer, Model};
 use crate::error::{Error, Result};
 use crate::media::frame::{Frame, FrameFormat};
 use crate::progress::{Event, Progress};
@@ -98,15 +98,15 @@ impl<T: Send> EnhanceStream<T> {
     ) -> Result<Self> {
         let output = enhancer.output_size(size, options.target)?;
         let mut session: Box<dyn Session> = if Enhancer::enlarges(size, output) {
-            match enhancer.grade() {
-                Grade::Compact(model) => Box::new(CompactSession::new(
+            match enhancer.model() {
+                Model::Compact(model) => Box::new(CompactSession::new(
                     enhancer.clone(),
                     model.clone(),
                     format,
                     size,
                     output,
                 )),
-                Grade::Released(model) => Box::new(ReleasedSession::new(
+                Model::Released(model) => Box::new(ReleasedSession::new(
                     enhancer.clone(),
                     model.clone(),
                     output,

@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::enhance::Grade;
+use crate::enhance::Model;
 use crate::enhance::stream::EnhanceStream;
 use crate::media::frame::{FrameFormat, Samples};
 use crate::plan::windows::Extent;
@@ -44,7 +44,7 @@ fn codes(frame: &Frame) -> Vec<u8> {
 }
 
 fn session(enhancer: &Arc<Enhancer>, plan: WindowPlan) -> ReleasedSession {
-    let Grade::Released(model) = enhancer.grade() else {
+    let Model::Released(model) = enhancer.model() else {
         unreachable!("a release was loaded")
     };
     let (enhancer, model, size) = (enhancer.clone(), model.clone(), Size::new(72, 48));
