@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Measures the ranges of a compact model's activations, which int8 needs, and adds them to its file.
 
     calibrate.py MODEL.safetensors DATA [--count 160]

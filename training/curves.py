@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Draws the training curves of one or more runs: curves.py OUT.png RUN [RUN ...]"""
 
 import os

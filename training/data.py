@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Random crops of the prepared sequences, and the fixed validation set."""
 
 import glob

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Measures an enhancer against ffmpeg's Lanczos on a folder of clips.
 
     evaluate.py CLIPS --run RUN [--steps N] [--sigma S]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Writes a trained compact model as the safetensors file that is built into the plugin.
 
     export.py RUN OUT.safetensors [--soup RUN ...] [--detail RUN2 --detail-share 0.6] [--default-steps 1] [--fixture FIXTURE.safetensors]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Drawn pictures for the training set: text, line art and flat shapes.
 
 Photographs contain little text and few hard edges, yet titles, subtitles and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Losses on pictures in model units."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """The compact flow model: a small convolutional velocity field on the space-to-depth latent of luma.
 
 Latent        x   [n, 16, h, w]   4x4 luma pixels of the large picture for each pixel of the small one

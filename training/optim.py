@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Muon for convolution kernels (orthogonalised momentum), AdamW for everything else."""
 
 import torch

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """What pictures look like to a network that knows photographs: a distance, and a discriminator, on its features.
 
 An error in decibels answers fur and grass with blur, and texture energy (losses.py) with grain. The first layers of a classifier tell

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Turns a folder of photographs into short moving sequences with their degraded low-resolution versions.
 
     prepare.py PHOTOS OUT [--per-photo 4] [--graphics 90] [--recorded 0.6] [--jobs 2]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """What every training run does: where and in which numbers it computes, a moving average of the weights, and a state that survives the process."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Crops of sequences whose pixels say where they are from."""
 
 import tempfile

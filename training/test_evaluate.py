@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Tests of the model's fixed arithmetic, of calibration and of the evaluator; `python -m unittest` runs them."""
 
 import shutil

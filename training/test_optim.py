@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Muon's directions, and averages of weights."""
 
 import unittest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Distances of looks on pictures whose looks are known."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """The storybook world and its model, without any training."""
 
 import collections

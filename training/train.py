@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Trains the compact flow model in its faithful mode (no noise in the start of the flow).
 
     train.py DATA RUN --channels 48 --layers 12 --frames 3 --residual --seconds 5400

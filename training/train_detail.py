@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Trains the detail expert: the network that is used when the flow starts from noise.
 
     train_detail.py DATA RUN --init FAITHFUL_RUN --seconds 3600

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The one error type of the runtime.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! FlashVideo: text to video and video enhancement by flow matching, without any media framework.
 //!
 //! Stage I ([`stage1`]) turns a prompt into a short clip, Stage II ([`stage2`], [`stream`]) carries a clip along an

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Progress events and cancellation, shared by everything that takes long.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! One copy of each model's weights in a process, for as long as someone uses it.
 
 use std::any::{Any, TypeId};

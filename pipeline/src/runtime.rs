@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Where the arithmetic runs: device, number type and threads.
 
 use std::fmt;

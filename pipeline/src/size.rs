@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Width and height.
 
 /// Width and height in pixels.

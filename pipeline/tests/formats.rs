@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Model files of every format against the golden checkpoints, and damaged ones of every kind.
 
 use std::collections::{BTreeMap, HashMap};
@@ -7,7 +8,7 @@ use std::sync::LazyLock;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Shape, Tensor};
 use flashvideo::checkpoint::gguf::{Planned, Writer};
-use flashvideo::checkpoint::{Checkpoint, Layout, LoraMode, ModelFolder, Stored, Weights};
+use flashvideo::checkpoint::{Checkpoint, Layout, LoraMode, ModelFolder, TensorType, Weights};
 use flashvideo::flow::noise::{NoiseSource, Use};
 use proptest::prelude::*;
 
@@ -43,9 +44,9 @@ fn release_files_have_all_keys() {
     let keys: HashMap<String, BTreeMap<String, Vec<usize>>> =
         serde_json::from_slice(&keys).unwrap();
     for (part, file, stored) in [
-        ("stage1", "stage1.pt", Stored::BF16),
-        ("stage2", "stage2.pt", Stored::F32),
-        ("vae", "3d-vae.pt", Stored::F16),
+        ("stage1", "stage1.pt", TensorType::BF16),
+        ("stage2", "stage2.pt", TensorType::F32),
+        ("vae", "3d-vae.pt", TensorType::F16),
     ] {
         let checkpoint = Checkpoint::open(golden(file)).unwrap();
         let mut of_type = 0;
@@ -87,7 +88,7 @@ fn files_from_before_torch_1_6() {
     assert_eq!(values("brain"), (vec![2, 1], vec![1.5, -3.0]));
     assert_eq!(
         checkpoint.stored("model.diffusion_model.brain"),
-        Some(Stored::BF16)
+        Some(TensorType::BF16)
     );
 
     // Cut off anywhere it is an error that names the file.
@@ -300,10 +301,10 @@ fn gguf() -> (Vec<u8>, Tensor, Tensor) {
     let matrix = normal(3, (4, 64));
     let blocks = QTensor::quantize(&matrix, GgmlDType::Q8_0).unwrap();
     let plan = [
-        ("plain", Stored::F32, vec![3, 5]),
+        ("plain", TensorType::F32, vec![3, 5]),
         (
             "matrix.weight",
-            Stored::Quantized(GgmlDType::Q8_0),
+            TensorType::Quantized(GgmlDType::Q8_0),
             vec![4, 64],
         ),
     ]
@@ -368,7 +369,7 @@ fn gguf_round_trip() {
 fn a_writer_keeps_to_its_plan() {
     let plan = vec![Planned {
         name: "a".to_owned(),
-        stored: Stored::F32,
+        stored: TensorType::F32,
         shape: vec![2],
     }];
     let mut writer = Writer::new(Vec::new(), &[], plan.clone()).unwrap();
@@ -381,7 +382,7 @@ fn a_writer_keeps_to_its_plan() {
     );
     let deep = Planned {
         name: "deep".to_owned(),
-        stored: Stored::F32,
+        stored: TensorType::F32,
         shape: vec![1; 5],
     };
     assert!(Writer::new(Vec::new(), &[], vec![deep]).is_err());

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Text-to-video models in one file: parity with the trainer, and what can be asked of them.
 
 use std::collections::HashMap;
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use flashvideo::checkpoint::gguf::{Planned, Writer};
-use flashvideo::checkpoint::{Adapter, Checkpoint, GeneratorFile, Stored, Weights};
+use flashvideo::checkpoint::{Adapter, Checkpoint, GeneratorFile, TensorType, Weights};
 use flashvideo::flow::dpmpp::SdeSchedule;
 use flashvideo::flow::guidance::Guidance;
 use flashvideo::release::dit::{Times, Transformer};
@@ -347,14 +348,18 @@ fn a_generation_ends_at_any_event() {
 
 /// `checkpoint` as a GGUF file, matrices of the blocks as Q8_0, and again with what these hold in f32.
 fn quantised(checkpoint: &Checkpoint) -> (Checkpoint, Checkpoint) {
-    let q8_0 = Stored::Quantized(GgmlDType::Q8_0);
+    let q8_0 = TensorType::Quantized(GgmlDType::Q8_0);
     let (mut plan, mut bytes) = (Vec::new(), Vec::new());
     let mut wide = HashMap::new();
     for name in checkpoint.names() {
         let tensor = checkpoint.tensor(name, &Device::Cpu, DType::F32).unwrap();
         let block = name.contains(".layers.") || name.contains("adaLN_modulations");
         let whole = tensor.rank() == 2 && tensor.dim(1).unwrap().is_multiple_of(32);
-        let stored = if block && whole { q8_0 } else { Stored::F32 };
+        let stored = if block && whole {
+            q8_0
+        } else {
+            TensorType::F32
+        };
         let tensor = if stored == q8_0 {
             let blocks = QTensor::quantize(&tensor, GgmlDType::Q8_0).unwrap();
             bytes.push(blocks.data().unwrap().into_owned());

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The golden numbers of the reference implementation, as `flashvideo parity` checks them.
 
 use std::path::{Path, PathBuf};

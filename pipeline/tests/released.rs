@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The released models from prompt and from frames, on the tiny checkpoints of the golden set.
 
 use std::path::{Path, PathBuf};

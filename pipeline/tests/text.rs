@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Prompts to tokens and features against the golden numbers.
 
 use std::path::{Path, PathBuf};

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MPL-2.0
 """Training of the built-in text-to-video model on a drawn storybook world."""

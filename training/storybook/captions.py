@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Sentences about scenes: a grammar of synonyms, word orders, short and long forms.
 
 A caption may leave motion or time out (and, seldom, other things): then the scene may have any. What it says is returned beside it.

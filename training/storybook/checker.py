@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Looks at frames alone and says what they show: object, colour, motion, place, time.
 
     python -m storybook.checker RUN --seconds 1500       trains the classifier on drawn scenes, prints its accuracy on unseen ones

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Draws the training curves of a run.
 
     python -m storybook.curves RUN OUT.png

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """The diffusion transformer of FlashVideo's Stage I, with names as in the release's checkpoint, and its noise schedule.
 
 Latents are `[batch, time, channels, height, width]`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Draws scenes and keeps their latents on disk, so that training does neither.
 
     python -m storybook.encode RUN OUT --frames 1 --count 40000

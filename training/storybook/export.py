@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Writes the trained parts as the one file that is built into the plugin, and numbers to test it with. The VAE's encoder is in it, too, although it is
 not needed to make clips: from the file training can go on (restore.py).
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Tells how many clips of `flashvideosrc` show what was asked for: 200 held-out prompts by default.
 
     python -m storybook.judge RUN prompts FILE                   writes prompts, one per line

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Colour and motion of what moves in a clip, by arithmetic alone.
 
 The median over time is the still background; what differs from it in a frame is what moves. The way of its centre is the motion, the median of its pixels the colour.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """The objects of the world, each drawn around (0, 0) with a radius of about one pixel times `r`.
 
 Every object is mostly its own colour, with a dark outline that keeps it apart from a background of the same colour. `way` is -1 when it faces left, else 1;

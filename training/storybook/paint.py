@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Small helpers around Skia: colours that follow the light, gradients, paths."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """The places of the world: backgrounds in the light of a time of day, with what moves in them by itself.
 
 A place is drawn in two calls: `behind` everything and, where it has one, `before` the object. Numbers that differ from scene to scene come from `draw`, a seeded

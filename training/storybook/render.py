@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Scenes to frames.
 
     python -m storybook.render OUT.png [--seed N] [--rows K]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Cuts the tokens of a trained transformer smaller, to go on training.
 
     python -m storybook.repatch RUN 6

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Makes a RUN folder of the file that is built into the plugin, to go on training from.
 
     python -m storybook.restore ../models/builtin-source.safetensors RUN

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Makes clips with the trained parts, in PyTorch.
 
     python -m storybook.sample RUN OUT.png [--latents 1] [--count 8] [--prompts FILE] [--check]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Other looks of the same scenes, to train adapters on."""
 
 import cv2

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """A T5 v1.1 encoder with Hugging Face's names, and the tokenizer before it."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Trains the transformer of the built-in text-to-video model on cached latents.
 
     python -m storybook.train_dit RUN LATENTS --mix 1:48:1                     images first,

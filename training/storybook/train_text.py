@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Trains the tokenizer and the text encoder.
 
     python -m storybook.train_text RUN --seconds 600

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Trains the causal VAE on drawn scenes and photographs.
 
     python -m storybook.train_vae RUN [--photos FOLDER] --seconds 1500 [--decoder-only]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """The causal 3D VAE of CogVideoX and FlashVideo, with names as in the release's checkpoint.
 
 Frames `[batch, 3, time, height, width]` in -1..1; latents `[batch, z, latent time, h, w]`. Convolutions over time look only back: the first

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """What there is in the storybook world, and how a scene is put together.
 
 A scene is an object of one colour that moves in a place at a time of day. Everything else about it (where clouds stand, how large the object is)

@@ -9,7 +9,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use clap::{Args, ValueEnum};
 use flashvideo::checkpoint::gguf::{self, Planned};
-use flashvideo::checkpoint::{Checkpoint, ModelFolder, Stored, Weights};
+use flashvideo::checkpoint::{Checkpoint, ModelFolder, TensorType, Weights};
 use flashvideo::{Error, Result};
 use indicatif::{HumanBytes, ProgressBar};
 use rayon::prelude::*;
@@ -193,7 +193,7 @@ fn say(bar: &ProgressBar, line: &str) {
     bar.suspend(|| println!("{line}"));
 }
 
-fn planned(name: String, stored: Stored, shape: &[usize]) -> Planned {
+fn planned(name: String, stored: TensorType, shape: &[usize]) -> Planned {
     Planned {
         name,
         stored,
@@ -265,17 +265,17 @@ impl Step {
 }
 
 /// Number type of a tensor in the output.
-fn stored_as(target: Target, name: &str, shape: &[usize], stored: Stored) -> Stored {
+fn stored_as(target: Target, name: &str, shape: &[usize], stored: TensorType) -> TensorType {
     if shape.len() < 2 {
         return match stored {
-            Stored::Quantized(_) | Stored::F64 => Stored::F32,
+            TensorType::Quantized(_) | TensorType::F64 => TensorType::F32,
             kept => kept,
         };
     }
     let plain = match target {
-        Target::Bf16 => return Stored::BF16,
-        Target::F16 => return Stored::F16,
-        Target::Q8_0 | Target::Q4K => Stored::BF16,
+        Target::Bf16 => return TensorType::BF16,
+        Target::F16 => return TensorType::F16,
+        Target::Q8_0 | Target::Q4K => TensorType::BF16,
     };
     // Small layers that everything passes through, and adapters, are worth more than the bytes they take.
     let kept = [
@@ -296,39 +296,39 @@ fn stored_as(target: Target, name: &str, shape: &[usize], stored: Stored) -> Sto
         target == Target::Q4K && !name.contains("adaLN_modulations") && name != "shared.weight";
     match () {
         () if q4 && row.is_multiple_of(GgmlDType::Q4K.block_size()) => {
-            Stored::Quantized(GgmlDType::Q4K)
+            TensorType::Quantized(GgmlDType::Q4K)
         }
         () if row.is_multiple_of(GgmlDType::Q8_0.block_size()) => {
-            Stored::Quantized(GgmlDType::Q8_0)
+            TensorType::Quantized(GgmlDType::Q8_0)
         }
         () => plain,
     }
 }
 
-fn bytes(tensor: &Tensor, stored: Stored) -> Result<Vec<u8>> {
+fn bytes(tensor: &Tensor, stored: TensorType) -> Result<Vec<u8>> {
     let tensor = tensor.contiguous()?;
     let flat = tensor.flatten_all()?;
     Ok(match stored {
-        Stored::F32 => flat
+        TensorType::F32 => flat
             .to_vec1::<f32>()?
             .iter()
             .flat_map(|v| v.to_le_bytes())
             .collect(),
-        Stored::F64 => flat
+        TensorType::F64 => flat
             .to_dtype(DType::F64)?
             .to_vec1::<f64>()?
             .iter()
             .flat_map(|v| v.to_le_bytes())
             .collect(),
-        Stored::F16 => {
+        TensorType::F16 => {
             let values = flat.to_dtype(DType::F16)?.to_vec1::<half::f16>()?;
             values.iter().flat_map(|v| v.to_le_bytes()).collect()
         }
-        Stored::BF16 => {
+        TensorType::BF16 => {
             let values = flat.to_dtype(DType::BF16)?.to_vec1::<half::bf16>()?;
             values.iter().flat_map(|v| v.to_le_bytes()).collect()
         }
-        Stored::Quantized(kind) => {
+        TensorType::Quantized(kind) => {
             // Each part is a tensor of its own: candle quantises the whole storage of a view.
             let (rows, row) = tensor.dims2()?;
             let values = flat.to_vec1::<f32>()?;
@@ -406,7 +406,7 @@ mod tests {
             }
             let floats = old
                 .names()
-                .filter(|name| old.stored(name).is_some_and(Stored::is_float));
+                .filter(|name| old.stored(name).is_some_and(TensorType::is_float));
             assert_eq!(new.len(), floats.count());
         }
     }
@@ -432,17 +432,17 @@ mod tests {
     fn quantised_parts() {
         let (_keep, folder) = convert(Target::Q4K, true);
         let stage1 = folder.open_stage1().unwrap();
-        let q8 = Some(Stored::Quantized(GgmlDType::Q8_0));
+        let q8 = Some(TensorType::Quantized(GgmlDType::Q8_0));
         let dense = "transformer.layers.0.mlp.dense_4h_to_h.weight";
         assert_eq!(
             stage1.stored(dense),
-            Some(Stored::Quantized(GgmlDType::Q4K))
+            Some(TensorType::Quantized(GgmlDType::Q4K))
         );
         assert_eq!(
             stage1.stored("transformer.layers.0.attention.dense.weight"),
             q8
         );
-        assert_eq!(stage1.stored("time_embed.0.weight"), Some(Stored::BF16));
+        assert_eq!(stage1.stored("time_embed.0.weight"), Some(TensorType::BF16));
         let reference = ModelFolder::open(golden(""))
             .unwrap()
             .open_stage1()
@@ -458,7 +458,7 @@ mod tests {
     #[test]
     fn types_of_the_release() {
         let q4 = |name: &str, shape: &[usize]| {
-            stored_as(Target::Q4K, name, shape, Stored::BF16).to_string()
+            stored_as(Target::Q4K, name, shape, TensorType::BF16).to_string()
         };
         assert_eq!(
             q4(

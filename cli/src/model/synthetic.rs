@@ -93,7 +93,7 @@ fn int(out: &mut Vec<u8>, value: usize) {
 mod tests {
     use super::*;
     use candle_core::{DType, Device};
-    use flashvideo::checkpoint::{Checkpoint, Stored};
+    use flashvideo::checkpoint::{Checkpoint, TensorType};
 
     #[test]
     fn written_files_are_read() {
@@ -115,7 +115,7 @@ mod tests {
             checkpoint.names().collect::<Vec<_>>(),
             ["a.bias", "a.weight"]
         );
-        assert_eq!(checkpoint.stored("a.weight"), Some(Stored::BF16));
+        assert_eq!(checkpoint.stored("a.weight"), Some(TensorType::BF16));
         let values = checkpoint
             .tensor("a.weight", &Device::Cpu, DType::F32)
             .unwrap();

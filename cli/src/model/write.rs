@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use flashvideo::checkpoint::Stored;
+use flashvideo::checkpoint::TensorType;
 use flashvideo::checkpoint::gguf::{self, Planned};
 
 /// Formats that are written.
@@ -98,10 +98,10 @@ fn header(plan: &[Planned]) -> io::Result<Vec<u8>> {
     let mut start = 0;
     for tensor in plan {
         let dtype = match tensor.stored {
-            Stored::F64 => "F64",
-            Stored::F32 => "F32",
-            Stored::F16 => "F16",
-            Stored::BF16 => "BF16",
+            TensorType::F64 => "F64",
+            TensorType::F32 => "F32",
+            TensorType::F16 => "F16",
+            TensorType::BF16 => "BF16",
             other => {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,

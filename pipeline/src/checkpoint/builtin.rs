@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The models and adapters that are part of the program.
 
 /// A model, or adapters for one, that is part of the program.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! One tensor of a checkpoint before it is read.
 
 use std::ops::Range;
@@ -7,13 +8,13 @@ use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 
 use super::source::Source;
-use super::tensor::{self, Extent, Stored};
+use super::tensor::{self, Extent, TensorType};
 use crate::error::{Error, Result};
 
 /// Where a tensor comes from and what it will be.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(super) stored: Stored,
+    pub(super) stored: TensorType,
     pub(super) shape: Vec<usize>,
     place: Place,
 }
@@ -29,7 +30,7 @@ enum Place {
 impl Entry {
     pub(super) fn file(
         source: &Arc<Source>,
-        stored: Stored,
+        stored: TensorType,
         shape: Vec<usize>,
         extent: Extent,
     ) -> Self {
@@ -41,7 +42,7 @@ impl Entry {
     }
 
     pub(super) fn memory(tensor: Tensor) -> Result<Self> {
-        let stored = Stored::of(tensor.dtype()).ok_or_else(|| {
+        let stored = TensorType::of(tensor.dtype()).ok_or_else(|| {
             Error::invalid(format!("tensors of {:?} are not supported", tensor.dtype()))
         })?;
         Ok(Self {
@@ -118,7 +119,7 @@ impl Entry {
     /// The blocks of a quantised tensor, or `None` when it has none or they lie apart.
     pub(super) fn blocks(&self, device: &Device) -> Result<Option<Arc<QTensor>>> {
         match (&self.place, self.stored) {
-            (Place::File(source, extent), Stored::Quantized(_)) => {
+            (Place::File(source, extent), TensorType::Quantized(_)) => {
                 tensor::read_blocks(source, extent, self.stored, &self.shape, device).map(Some)
             }
             _ => Ok(None),

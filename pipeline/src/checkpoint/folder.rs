@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Model folders: which file is which part.
 
 use std::fs;

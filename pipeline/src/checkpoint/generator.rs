@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! A whole text-to-video model in one safetensors file.
 //!
 //! | tensors | what |

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! GGUF files: the header of versions 2 and 3, and a writer that needs one tensor in memory at a time.
 
 use std::io::{self, Write};
@@ -7,7 +8,7 @@ use candle_core::quantized::GgmlDType;
 
 use super::entry::Entry;
 use super::source::Source;
-use super::tensor::{Extent, Stored};
+use super::tensor::{Extent, TensorType};
 use crate::error::Result;
 
 const MAGIC: &[u8] = b"GGUF";
@@ -163,29 +164,29 @@ impl Header<'_> {
 }
 
 /// Numbers of the types in the file format.
-const TYPES: [(u32, Stored); 19] = [
-    (0, Stored::F32),
-    (1, Stored::F16),
-    (2, Stored::Quantized(GgmlDType::Q4_0)),
-    (3, Stored::Quantized(GgmlDType::Q4_1)),
-    (6, Stored::Quantized(GgmlDType::Q5_0)),
-    (7, Stored::Quantized(GgmlDType::Q5_1)),
-    (8, Stored::Quantized(GgmlDType::Q8_0)),
-    (10, Stored::Quantized(GgmlDType::Q2K)),
-    (11, Stored::Quantized(GgmlDType::Q3K)),
-    (12, Stored::Quantized(GgmlDType::Q4K)),
-    (13, Stored::Quantized(GgmlDType::Q5K)),
-    (14, Stored::Quantized(GgmlDType::Q6K)),
-    (24, Stored::I8),
-    (25, Stored::I16),
-    (26, Stored::I32),
-    (27, Stored::I64),
-    (28, Stored::F64),
-    (30, Stored::BF16),
-    (15, Stored::Quantized(GgmlDType::Q8K)),
+const TYPES: [(u32, TensorType); 19] = [
+    (0, TensorType::F32),
+    (1, TensorType::F16),
+    (2, TensorType::Quantized(GgmlDType::Q4_0)),
+    (3, TensorType::Quantized(GgmlDType::Q4_1)),
+    (6, TensorType::Quantized(GgmlDType::Q5_0)),
+    (7, TensorType::Quantized(GgmlDType::Q5_1)),
+    (8, TensorType::Quantized(GgmlDType::Q8_0)),
+    (10, TensorType::Quantized(GgmlDType::Q2K)),
+    (11, TensorType::Quantized(GgmlDType::Q3K)),
+    (12, TensorType::Quantized(GgmlDType::Q4K)),
+    (13, TensorType::Quantized(GgmlDType::Q5K)),
+    (14, TensorType::Quantized(GgmlDType::Q6K)),
+    (24, TensorType::I8),
+    (25, TensorType::I16),
+    (26, TensorType::I32),
+    (27, TensorType::I64),
+    (28, TensorType::F64),
+    (30, TensorType::BF16),
+    (15, TensorType::Quantized(GgmlDType::Q8K)),
 ];
 
-fn stored(number: u32) -> Option<Stored> {
+fn stored(number: u32) -> Option<TensorType> {
     TYPES
         .iter()
         .find(|(n, _)| *n == number)
@@ -198,7 +199,7 @@ pub struct Planned {
     /// Name in the file.
     pub name: String,
     /// Type in the file.
-    pub stored: Stored,
+    pub stored: TensorType,
     /// Row-major shape.
     pub shape: Vec<usize>,
 }

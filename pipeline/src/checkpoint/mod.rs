@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Model files: torch zip pickles, safetensors, GGUF and the built-in weights.
 //!
 //! [`Checkpoint`] lists what a file or folder holds and reads tensors one by one, [`Weights`] is the view through which
@@ -32,7 +33,7 @@ use source::Source;
 pub use adapter::Adapter;
 pub use folder::{Layout, ModelFolder, find_weights};
 pub use generator::{GeneratorFile, GeneratorInfo, GuidanceRule};
-pub use tensor::Stored;
+pub use tensor::TensorType;
 pub use weights::{LoraMode, Weights};
 
 /// The tensors of a file, or of the shards of one model, by name. Opening reads headers only; each tensor is read when it
@@ -240,7 +241,7 @@ impl Checkpoint {
     }
 
     /// Number type in which the tensor `name` is stored.
-    pub fn stored(&self, name: &str) -> Option<Stored> {
+    pub fn stored(&self, name: &str) -> Option<TensorType> {
         self.entries.get(name).map(|entry| entry.stored)
     }
 
@@ -249,7 +250,7 @@ impl Checkpoint {
         let bytes = |entry: &Entry| {
             let values: usize = entry.shape.iter().product();
             let (block, size) = match entry.stored {
-                Stored::Quantized(_) => entry.stored.block(),
+                TensorType::Quantized(_) => entry.stored.block(),
                 _ => (1, dtype.size_in_bytes()),
             };
             (values.div_ceil(block) * size) as u64

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! One set of names for all files of a model: those of the release, without its prefixes.
 
 use std::collections::BTreeMap;

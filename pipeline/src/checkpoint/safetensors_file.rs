@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Safetensors files.
 
 use std::collections::HashMap;
@@ -7,7 +8,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::entry::Entry;
 use super::source::Source;
-use super::tensor::{Extent, Stored};
+use super::tensor::{Extent, TensorType};
 use crate::error::Result;
 
 /// Whether `bytes` begin like a safetensors file: the length of a header, and the header's brace.
@@ -51,18 +52,18 @@ pub(super) fn entries(source: &Arc<Source>) -> Result<(Vec<(String, Entry)>, Not
     Ok((entries, metadata.metadata().clone().unwrap_or_default()))
 }
 
-fn stored(dtype: Dtype) -> Option<Stored> {
+fn stored(dtype: Dtype) -> Option<TensorType> {
     Some(match dtype {
-        Dtype::F64 => Stored::F64,
-        Dtype::F32 => Stored::F32,
-        Dtype::F16 => Stored::F16,
-        Dtype::BF16 => Stored::BF16,
-        Dtype::I64 => Stored::I64,
-        Dtype::I32 => Stored::I32,
-        Dtype::I16 => Stored::I16,
-        Dtype::I8 => Stored::I8,
-        Dtype::U8 => Stored::U8,
-        Dtype::BOOL => Stored::Bool,
+        Dtype::F64 => TensorType::F64,
+        Dtype::F32 => TensorType::F32,
+        Dtype::F16 => TensorType::F16,
+        Dtype::BF16 => TensorType::BF16,
+        Dtype::I64 => TensorType::I64,
+        Dtype::I32 => TensorType::I32,
+        Dtype::I16 => TensorType::I16,
+        Dtype::I8 => TensorType::I8,
+        Dtype::U8 => TensorType::U8,
+        Dtype::BOOL => TensorType::Bool,
         _ => return None,
     })
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The bytes of one file, memory-mapped so that only what is read takes memory.
 
 use std::fs::File;

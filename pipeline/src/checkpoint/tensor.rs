@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! How tensors lie in files, and the way from their bytes to a tensor of the type that is wanted.
 
 use std::fmt;
@@ -20,7 +21,7 @@ const MAX_DIMS: usize = 8;
 /// Number type of a tensor in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
-pub enum Stored {
+pub enum TensorType {
     F64,
     F32,
     F16,
@@ -35,7 +36,7 @@ pub enum Stored {
     Quantized(GgmlDType),
 }
 
-impl Stored {
+impl TensorType {
     /// Elements of one block and its bytes; a block of a plain type is one element.
     pub fn block(self) -> (usize, usize) {
         match self {
@@ -71,7 +72,7 @@ impl Stored {
     }
 }
 
-impl fmt::Display for Stored {
+impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::F64 => "f64",
@@ -123,7 +124,7 @@ pub(super) struct Extent {
 impl Extent {
     /// `shape` elements in row-major order from byte `start` of a file of `available` bytes.
     pub(super) fn contiguous(
-        stored: Stored,
+        stored: TensorType,
         shape: &[usize],
         start: usize,
         available: usize,
@@ -151,7 +152,7 @@ impl Extent {
 
     /// A view of a storage: `offset` and `strides` in elements of the `storage` bytes.
     pub(super) fn strided(
-        stored: Stored,
+        stored: TensorType,
         shape: &[usize],
         strides: &[usize],
         offset: usize,
@@ -215,7 +216,7 @@ impl Extent {
     }
 
     /// The rows `rows` of the outermost dimension.
-    pub(super) fn rows(&self, stored: Stored, shape: &[usize], rows: Range<usize>) -> Self {
+    pub(super) fn rows(&self, stored: TensorType, shape: &[usize], rows: Range<usize>) -> Self {
         let (per_block, block_bytes) = stored.block();
         let (stride, inner) = match (&self.strides, shape.split_first()) {
             (Some(strides), Some(_)) => (strides.first().copied().unwrap_or(0), None),
@@ -241,12 +242,12 @@ impl Extent {
 pub(super) fn read(
     source: &Source,
     extent: &Extent,
-    stored: Stored,
+    stored: TensorType,
     shape: &[usize],
     device: &Device,
     dtype: DType,
 ) -> Result<Tensor> {
-    if let Stored::Quantized(_) = stored {
+    if let TensorType::Quantized(_) = stored {
         let blocks = read_blocks(source, extent, stored, shape, &Device::Cpu)?;
         return Ok(blocks
             .dequantize(&Device::Cpu)?
@@ -261,7 +262,7 @@ pub(super) fn read(
     };
     match dtype {
         DType::F32 => make(reader.floats(stored, |v| v, |v| v as f32), shape, device),
-        DType::BF16 if stored == Stored::BF16 => {
+        DType::BF16 if stored == TensorType::BF16 => {
             make(reader.all(|b| bf16::from_bits(le16(b))), shape, device)
         }
         DType::BF16 => make(
@@ -269,7 +270,7 @@ pub(super) fn read(
             shape,
             device,
         ),
-        DType::F16 if stored == Stored::F16 => {
+        DType::F16 if stored == TensorType::F16 => {
             make(reader.all(|b| f16::from_bits(le16(b))), shape, device)
         }
         DType::F16 => make(
@@ -289,11 +290,11 @@ pub(super) fn read(
 pub(super) fn read_blocks(
     source: &Source,
     extent: &Extent,
-    stored: Stored,
+    stored: TensorType,
     shape: &[usize],
     device: &Device,
 ) -> Result<Arc<QTensor>> {
-    let Stored::Quantized(kind) = stored else {
+    let TensorType::Quantized(kind) = stored else {
         return Err(source.error(format!("a tensor of {stored} has no quantised blocks")));
     };
     let range = extent.range();
@@ -380,15 +381,15 @@ impl Reader<'_> {
     /// All elements as floating point numbers; integers are converted.
     fn floats<T>(
         &self,
-        stored: Stored,
+        stored: TensorType,
         narrow: impl Fn(f32) -> T,
         wide: impl Fn(f64) -> T,
     ) -> Vec<T> {
         match stored {
-            Stored::F32 => self.all(|b| narrow(f32::from_le_bytes(fixed(b)))),
-            Stored::BF16 => self.all(|b| narrow(bf16::from_bits(le16(b)).to_f32())),
-            Stored::F16 => self.all(|b| narrow(f16::from_bits(le16(b)).to_f32())),
-            Stored::F64 => self.all(|b| wide(f64::from_le_bytes(fixed(b)))),
+            TensorType::F32 => self.all(|b| narrow(f32::from_le_bytes(fixed(b)))),
+            TensorType::BF16 => self.all(|b| narrow(bf16::from_bits(le16(b)).to_f32())),
+            TensorType::F16 => self.all(|b| narrow(f16::from_bits(le16(b)).to_f32())),
+            TensorType::F64 => self.all(|b| wide(f64::from_le_bytes(fixed(b)))),
             _ => self
                 .integers(stored)
                 .into_iter()
@@ -397,12 +398,12 @@ impl Reader<'_> {
         }
     }
 
-    fn integers(&self, stored: Stored) -> Vec<i64> {
+    fn integers(&self, stored: TensorType) -> Vec<i64> {
         match stored {
-            Stored::I64 => self.all(|b| i64::from_le_bytes(fixed(b))),
-            Stored::I32 => self.all(|b| i32::from_le_bytes(fixed(b)).into()),
-            Stored::I16 => self.all(|b| i16::from_le_bytes(fixed(b)).into()),
-            Stored::I8 => self.all(|b| i8::from_le_bytes(fixed(b)).into()),
+            TensorType::I64 => self.all(|b| i64::from_le_bytes(fixed(b))),
+            TensorType::I32 => self.all(|b| i32::from_le_bytes(fixed(b)).into()),
+            TensorType::I16 => self.all(|b| i16::from_le_bytes(fixed(b)).into()),
+            TensorType::I8 => self.all(|b| i8::from_le_bytes(fixed(b)).into()),
             _ => self.all(|b| fixed::<1>(b)[0].into()),
         }
     }
@@ -423,11 +424,11 @@ mod tests {
     fn strided_views_are_gathered() {
         let source = source(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         // The transpose of rows [1 2 3], [4 5 6].
-        let extent = Extent::strided(Stored::F32, &[3, 2], &[1, 3], 1, 0..28).unwrap();
+        let extent = Extent::strided(TensorType::F32, &[3, 2], &[1, 3], 1, 0..28).unwrap();
         let tensor = read(
             &source,
             &extent,
-            Stored::F32,
+            TensorType::F32,
             &[3, 2],
             &Device::Cpu,
             DType::F32,
@@ -437,11 +438,11 @@ mod tests {
             tensor.to_vec2::<f32>().unwrap(),
             [[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]]
         );
-        let rows = extent.rows(Stored::F32, &[3, 2], 1..3);
+        let rows = extent.rows(TensorType::F32, &[3, 2], 1..3);
         let tensor = read(
             &source,
             &rows,
-            Stored::F32,
+            TensorType::F32,
             &[2, 2],
             &Device::Cpu,
             DType::BF16,
@@ -453,7 +454,7 @@ mod tests {
 
     #[test]
     fn absurd_places_are_refused() {
-        let f32s = Stored::F32;
+        let f32s = TensorType::F32;
         assert!(Extent::contiguous(f32s, &[8], 0, 31).is_err());
         assert!(Extent::contiguous(f32s, &[1], usize::MAX, 31).is_err());
         assert!(Extent::contiguous(f32s, &[usize::MAX, 2], 0, 31).is_err());
@@ -463,21 +464,25 @@ mod tests {
         assert!(Extent::strided(f32s, &[2], &[1], usize::MAX, 0..32).is_err());
         assert!(Extent::strided(f32s, &[2, 2], &[1], 0, 0..32).is_err());
         assert!(
-            Extent::contiguous(Stored::Quantized(GgmlDType::Q8_0), &[2, 48], 0, 1 << 20).is_err()
+            Extent::contiguous(TensorType::Quantized(GgmlDType::Q8_0), &[2, 48], 0, 1 << 20)
+                .is_err()
         );
     }
 
     #[test]
     fn every_stored_type_becomes_f32() {
-        let cases: [(Stored, Vec<u8>); 8] = [
-            (Stored::F64, (-2.0f64).to_le_bytes().to_vec()),
-            (Stored::F32, (-2.0f32).to_le_bytes().to_vec()),
-            (Stored::F16, f16::from_f32(-2.0).to_le_bytes().to_vec()),
-            (Stored::BF16, bf16::from_f32(-2.0).to_le_bytes().to_vec()),
-            (Stored::I64, (-2i64).to_le_bytes().to_vec()),
-            (Stored::I32, (-2i32).to_le_bytes().to_vec()),
-            (Stored::I16, (-2i16).to_le_bytes().to_vec()),
-            (Stored::I8, vec![254]),
+        let cases: [(TensorType, Vec<u8>); 8] = [
+            (TensorType::F64, (-2.0f64).to_le_bytes().to_vec()),
+            (TensorType::F32, (-2.0f32).to_le_bytes().to_vec()),
+            (TensorType::F16, f16::from_f32(-2.0).to_le_bytes().to_vec()),
+            (
+                TensorType::BF16,
+                bf16::from_f32(-2.0).to_le_bytes().to_vec(),
+            ),
+            (TensorType::I64, (-2i64).to_le_bytes().to_vec()),
+            (TensorType::I32, (-2i32).to_le_bytes().to_vec()),
+            (TensorType::I16, (-2i16).to_le_bytes().to_vec()),
+            (TensorType::I8, vec![254]),
         ];
         for (stored, bytes) in cases {
             let extent = Extent::contiguous(stored, &[1], 0, bytes.len()).unwrap();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Files written by `torch.save`: a zip archive with a pickle and one stored entry for each storage, or, before
 //! torch 1.6, pickles followed by the storages.
 
@@ -11,7 +12,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::entry::Entry;
 use super::pickle::{self, Id, MAX_PICKLE, Object, Objects};
 use super::source::Source;
-use super::tensor::{Extent, Stored};
+use super::tensor::{Extent, TensorType};
 use crate::error::Result;
 
 /// The number 0x1950a86a20f9469cfc6c as torch's first format starts with it, and its protocol number.
@@ -195,18 +196,18 @@ fn collect(
     Ok(out)
 }
 
-fn storage_type(source: &Source, class: &str) -> Result<Stored> {
+fn storage_type(source: &Source, class: &str) -> Result<TensorType> {
     Ok(match class {
-        "DoubleStorage" => Stored::F64,
-        "FloatStorage" => Stored::F32,
-        "HalfStorage" => Stored::F16,
-        "BFloat16Storage" => Stored::BF16,
-        "LongStorage" => Stored::I64,
-        "IntStorage" => Stored::I32,
-        "ShortStorage" => Stored::I16,
-        "CharStorage" => Stored::I8,
-        "ByteStorage" => Stored::U8,
-        "BoolStorage" => Stored::Bool,
+        "DoubleStorage" => TensorType::F64,
+        "FloatStorage" => TensorType::F32,
+        "HalfStorage" => TensorType::F16,
+        "BFloat16Storage" => TensorType::BF16,
+        "LongStorage" => TensorType::I64,
+        "IntStorage" => TensorType::I32,
+        "ShortStorage" => TensorType::I16,
+        "CharStorage" => TensorType::I8,
+        "ByteStorage" => TensorType::U8,
+        "BoolStorage" => TensorType::Bool,
         other => return Err(source.error(format!("tensors of {other} are not supported"))),
     })
 }

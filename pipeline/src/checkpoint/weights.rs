@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The view through which models take their weights.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +10,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::LayerNorm;
 
 use super::adapter::Product;
-use super::{Adapter, Checkpoint, Stored};
+use super::{Adapter, Checkpoint, TensorType};
 use crate::error::{Error, Result};
 use crate::linear::{Linear, Lora};
 use crate::progress::Progress;
@@ -201,7 +202,10 @@ impl Weights {
         let shared = &*self.shared;
         shared.progress.check()?;
         let name = self.full(name);
-        let quantized = matches!(shared.checkpoint.stored(&name), Some(Stored::Quantized(_)));
+        let quantized = matches!(
+            shared.checkpoint.stored(&name),
+            Some(TensorType::Quantized(_))
+        );
         if quantized && self.expect(&name, &shape.into()) {
             return shared.checkpoint.blocks(&name, &shared.device);
         }

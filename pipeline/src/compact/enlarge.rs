@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! One frame to any larger size: luma by the model, colours and alpha by a plain resize.
 
 use std::ops::Range;

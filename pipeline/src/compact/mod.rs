@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The compact flow model: a small convolutional velocity field on space-to-depth latents of luma.
 //!
 //! The latent of a frame is its luma at four times the size, `[h, w, 16]` over the small grid ([`cpu::s2d`]);

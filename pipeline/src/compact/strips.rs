@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! How a picture is cut into strips so that memory stays bounded, whatever its size.
 //!
 //! A strip is some rows of the result together with the rows of the input that these depend on, so results are the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Buffers that start on a cache line.
 
 use std::ops::{Deref, DerefMut};

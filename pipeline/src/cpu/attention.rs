@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! `softmax(q k^T * scale) v` of one head without a tokens x tokens matrix.
 //!
 //! Scores of a block of queries with a block of keys never leave the second cache; a running maximum and a running

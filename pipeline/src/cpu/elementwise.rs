@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Scalar functions that the compiler turns into vector code when they stand in a plain loop.
 //!
 //! `f32::exp` calls into libm for every element, which costs more than everything around it.

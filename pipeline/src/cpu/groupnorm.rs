@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Group normalisation of clips `[frames, channels, height, width]` with SiLU, plain or modulated by a small picture.
 //!
 //! Two passes over the values: sums, then everything else at once. Statistics are taken over the channels of a group and

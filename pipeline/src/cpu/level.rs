@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Which instruction sets the kernels use: found at run time, limited by `FLASHVIDEO_CPU`.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Single-threaded matrix products on borrowed f32 slices with any strides.
 //!
 //! The callers cut their work into tasks and run these side by side, so a product itself never spawns.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! CPU kernels. Each has a plain version and faster ones for instruction sets, one of which is chosen at run time.
 
 pub mod aligned;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The reference latent: Catmull-Rom enlargement by 4, written straight into the latent layout.
 
 use std::ops::Range;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Antialiased Lanczos resize of one plane, of any part of it that begins and ends between samples.
 
 use std::sync::{Mutex, PoisonError};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Between planes of sample codes, planes of floats and space-to-depth latents.
 //!
 //! A latent has 16 values for each pixel of the small picture: value `4 * a + b` is the pixel of row `a`, column `b`

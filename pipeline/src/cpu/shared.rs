@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! A slice of which tasks write parts that no chunking of the slice would give.
 
 use std::marker::PhantomData;

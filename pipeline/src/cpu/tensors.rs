@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Between candle tensors on the CPU and the slices that the kernels work on.
 
 use std::cell::RefCell;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Rows and columns of small squares exchanged.
 
 use super::level::CpuLevel;

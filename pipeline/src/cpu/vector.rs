@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Plain loops compiled for each instruction set.
 
 use super::level::CpuLevel;

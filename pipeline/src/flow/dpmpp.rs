@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The sampler of Stage I: DPM-Solver++(2M) in its SDE form, on a v-predicting network.
 //!
 //! Lu et al., arXiv 2211.01095, with the details that the released weights were sampled with: levels are snapped to

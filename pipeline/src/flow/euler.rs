@@ -1,4 +1,5 @@
-//! The flow solver of Stage II, one for both grades of model.
+// SPDX-License-Identifier: MPL-2.0
+//! The flow solver of Stage II, one for all models.
 //!
 //! A clip is carried along `dx/dt = v(x, t)` from the noised reference latent at t = 0 to the enhanced latent at
 //! t = 1 by Euler steps on a shifted grid (FlashVideo, arXiv 2502.05179, section 3.3).

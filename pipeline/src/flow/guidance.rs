@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Classifier-free guidance: fixed, falling and dynamic.
 
 use candle_core::Tensor;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Flows: time grids, solvers, guidance and noise. Arithmetic that is the same for every model.
 
 pub mod dpmpp;

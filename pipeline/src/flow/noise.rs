@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Gaussian noise that is the same on every machine, device and number of threads.
 //!
 //! ChaCha12 (`rand_chacha`, seeded by `seed_from_u64`) makes the bits: one stream for each [`Use`] and frame, so a

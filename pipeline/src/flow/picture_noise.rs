@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The noise that a flow starts from: fixed to the picture, so that still things stay still.
 
 use rand::SeedableRng;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Noise schedules with zero terminal SNR.
 //!
 //! A schedule is a table of signal levels `a = sqrt(abar)`: a noised sample is `a x + sqrt(1 - a^2) z`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Linear layers: one type for f32, bf16, f16 and GGUF weights, with or without adapters.
 
 use std::sync::Arc;

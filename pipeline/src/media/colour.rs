@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Between frames as they come from a decoder and the R, G, B that the released models work on.
 
 use candle_core::{Device, Tensor};

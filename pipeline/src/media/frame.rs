@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Frames as they come from a decoder: planes of integer samples and what these mean.
 
 use std::sync::Arc;

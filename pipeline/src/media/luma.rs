@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Luma of frames in model units: video luma codes c in 0..255 as c / 127.5 - 1.
 
 use std::ops::Range;

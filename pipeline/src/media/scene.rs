@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Scene cuts between neighbouring frames, from luma alone.
 
 use super::luma::LumaPlane;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Golden runs of the diffusion transformer.
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The golden run from prompt to enlarged clip.
 
 use candle_core::{DType, Tensor};

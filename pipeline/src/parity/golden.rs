@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Golden files and the comparison with them.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Comparison with golden numbers: files of inputs and outputs that the reference implementation wrote.
 //!
 //! A golden file is a `.safetensors` with a `.json` of the same name beside it that tells settings and meanings. Which

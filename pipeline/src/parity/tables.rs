@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Golden tables: schedules, embeddings, rotary positions, and the sampler on a network in closed form.
 
 use candle_core::{Device, Tensor};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Golden runs of the tokenizer and the text encoder.
 
 use std::path::Path;

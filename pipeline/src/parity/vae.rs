@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Golden runs of the VAE and of what prepares frames for it.
 
 use candle_core::{DType, Device, Tensor};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! How much memory the machine and its devices can still give.
 
 use candle_core::Device;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! How work is cut up so that it fits into memory.
 
 pub mod budget;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Windows of frames and tiles of pictures: arithmetic alone, the same for every model.
 //!
 //! A clip of any length is worked on in windows of `granule * k + 1` frames (causal video autoencoders take one frame

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Bilinear resizing with antialiasing, as the release prepares its frames.
 
 use candle_core::{Device, Tensor};

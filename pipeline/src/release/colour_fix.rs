@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Keeps the colours of the input.
 //!
 //! The flow starts from strong noise, and what it makes of the broadest structures, brightness and tint, drifts from

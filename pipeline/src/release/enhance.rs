@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The released Stage II: a clip to a larger, sharper one.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! How much of a clip the released Stage II works on at a time, and what memory that takes.
 
 use crate::error::{Error, Result};

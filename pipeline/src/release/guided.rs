@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The flow of the released Stage II: where it starts and the velocity that carries it.
 
 use candle_core::{DType, Tensor};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! What is particular to the released models: how frames are prepared, the flow of Stage II, parts on demand.
 
 pub mod bilinear;

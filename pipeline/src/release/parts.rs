@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Parts of a model that are loaded when they are needed, held once in a process, and dropped on request.
 
 use std::fmt;

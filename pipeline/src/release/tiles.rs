@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Stage II beyond the size that it was trained at: tiles whose velocities are blended at every step of the flow.
 //!
 //! The tiles share one state x_t. Each gets the velocity of the network for itself, and where tiles overlap, their

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Writes the small models and answers that the compact model's parity tests read.
 
     python make_compact_fixtures.py        (needs torch and safetensors; run once, the results are in the repository)

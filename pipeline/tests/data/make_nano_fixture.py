@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MPL-2.0
 """Writes a tiny text-to-video model in one file, adapters for it, and the answers that its parity test compares.
 
     python make_nano_fixture.py        (needs torch, safetensors and sentencepiece; run once, the results are in the repository)

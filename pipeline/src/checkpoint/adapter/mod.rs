@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Low-rank adapters (LoRA) in a file of their own: the release's names, and those of PEFT and diffusers.
 
 mod names;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use self::names::{Part, Piece, Place};
 use self::scale::Scale;
-use super::{Checkpoint, Stored};
+use super::{Checkpoint, TensorType};
 use crate::error::{Error, Result};
 
 /// Adapters for the linear layers of a transformer, under the release's names of the layers.
@@ -82,7 +83,7 @@ impl Adapter {
         for name in checkpoint.names() {
             let fail = |problem: &str| Error::checkpoint(path, format!("{name} {problem}"));
             let (place, part) = names::parse(name).ok_or_else(|| fail(names::EXPECTED))?;
-            if matches!(checkpoint.stored(name), Some(Stored::Quantized(_))) {
+            if matches!(checkpoint.stored(name), Some(TensorType::Quantized(_))) {
                 return Err(fail("is quantised"));
             }
             let rank = checkpoint.shape(name).map_or(0, <[usize]>::len);

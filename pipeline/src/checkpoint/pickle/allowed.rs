@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Which classes a file may name.
 
 /// Names that trainers leave in their checkpoints. None of them is ever looked up or run here; anything else in a file

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The stack machine that reads a pickle.
 
 use std::collections::HashMap;

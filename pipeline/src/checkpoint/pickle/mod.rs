@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! A reader for the pickles inside of torch files, and for nothing more.
 //!
 //! A pickle is a program for a stack machine that can call anything. This machine knows the instructions a state dict

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Buffers that outlive a frame, and the rows of a result on their way out of them.
 
 use std::ops::Range;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The network at one flow time: folded, packed, and run over bands of rows.
 
 use super::state::State;

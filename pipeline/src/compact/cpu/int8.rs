@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The network at t = 0 without noise in int8: every layer reads and writes codes of the calibrated ranges.
 //!
 //! The head reads the state and the frames as codes of 8-bit video. That rounds no more than the velocity sees: the

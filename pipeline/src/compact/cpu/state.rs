@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! What an evaluation starts from: a latent in memory, or one that is made row by row when it is read.
 
 use crate::cpu::level::CpuLevel;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Reading the compact model's file: safetensors with tensors named as in the trainer (`training/model.py`).
 
 use std::collections::HashMap;

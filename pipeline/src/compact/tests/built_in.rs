@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The models inside of the program.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The compact models in int8.
 
 use super::super::cpu::buffers::copied;

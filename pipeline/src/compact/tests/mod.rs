@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 #[cfg(feature = "builtin")]
 mod built_in;
 mod int8;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The sum over all taps: windows of pixels times kernels.
 //!
 //! A task keeps the last frames of its area, channels innermost and with a border, in a ring; so every frame is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! 3x3 convolutions over clips, one or several frames deep in time, without copying windows.
 //!
 //! A task owns an area of the picture and carries it through all frames, so that no frame is rearranged twice. Where

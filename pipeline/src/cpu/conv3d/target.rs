@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! From sums of pixels to the planes of the result.
 
 use super::Area;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Sixteen small matrix products instead of nine for each four pixels: F(2x2, 3x3) of Lavin and Gray, "Fast Algorithms
 //! for Convolutional Neural Networks" (2016), with 2.25 times fewer multiplications.
 //!

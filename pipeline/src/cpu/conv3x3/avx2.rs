@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! f32 with AVX2 and FMA: tiles of pixels by two vectors of 8 channels.
 
 use std::arch::x86_64::*;

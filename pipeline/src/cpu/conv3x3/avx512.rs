@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! f32 with AVX-512F: tiles of pixels by up to four vectors of 16 channels.
 
 use std::arch::x86_64::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Number types of activations.
 
 use half::bf16;

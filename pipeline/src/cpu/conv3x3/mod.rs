@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! 3x3 convolution of channels-last rows, with bias and what follows it in one pass.
 //!
 //! A kernel computes a tile of some pixels by a block of output channels in registers. In a channels-last row the

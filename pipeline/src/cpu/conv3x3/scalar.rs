@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The reference: plain Rust for every processor and both number types.
 
 use super::{Activation, Conv3x3, LANES, RawRow, RawSink};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 use half::bf16;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! f32 with AVX2 and FMA: tiles of up to six rows by two vectors of eight columns.
 
 use std::arch::x86_64::*;

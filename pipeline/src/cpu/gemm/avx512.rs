@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! f32 with AVX-512F: tiles of up to six rows by four vectors of 16 columns.
 
 use std::arch::x86_64::*;

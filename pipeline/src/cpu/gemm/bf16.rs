@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! bf16 operands with AVX-512 BF16: pairs of products summed in f32.
 
 use std::arch::x86_64::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! What happens to the sums of a product before they are stored.
 
 use std::ops::Range;

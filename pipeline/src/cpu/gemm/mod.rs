@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Matrix products with weights that are packed once: `y = x W^T + b` in f32, or in bf16 with f32 sums.
 //!
 //! A kernel keeps a tile of some rows by some columns of the sums in registers and runs along the inner dimension:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Weights in the order in which the kernels read them.
 
 use std::marker::PhantomData;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The reference: plain Rust for every processor and both number types.
 
 use super::tile::{LANES, Tile};

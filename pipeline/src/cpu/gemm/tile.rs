@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The tile: what the kernels of all levels compute.
 
 /// Columns come in multiples of this.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Number types and the kernel that each level has for them.
 
 use half::bf16;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! int8 dot products with AVX2: tiles of up to three rows by two vectors of eight columns.
 
 use std::arch::x86_64::*;

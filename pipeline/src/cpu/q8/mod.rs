@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Products of f32 or bf16 rows with Q8_0 weights in int8: `y = x W^T + b` without widening the weights.
 //!
 //! A Q8_0 block (GGUF) is 32 int8 values of a row of the weight with one f16 scale. Rows are quantised the same way as they

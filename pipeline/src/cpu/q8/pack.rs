@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Q8_0 weights in the order in which the kernels read them.
 
 use rayon::prelude::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Rows in blocks of int8 values, quantised as they come.
 
 use std::mem::MaybeUninit;

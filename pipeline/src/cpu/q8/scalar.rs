@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The reference: plain Rust for every processor.
 
 use half::f16;

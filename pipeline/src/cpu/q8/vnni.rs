@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! int8 dot products with AVX-512 VNNI: tiles of up to six rows by two vectors of 16 columns.
 
 use std::arch::x86_64::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! A stream through the compact model: each frame with its neighbours of the same scene.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Frames in, frames out: any length in bounded memory.
 
 mod compact;
@@ -37,7 +38,7 @@ pub struct StreamStats {
     pub peak_memory: u64,
 }
 
-/// What one grade of model does with the frames of a stream.
+/// What one kind of model does with the frames of a stream.
 ///
 /// Frames stay inside until they are finished; an error loses none of them.
 trait Session: Send + std::fmt::Debug {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Frames resized without a model.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Layer norms whose scale and shift depend on time, one pair for text and one for the image, and gated sums.
 
 use candle_core::{Device, Tensor};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Full attention over text and image tokens without a tokens x tokens matrix.
 //!
 //! On the CPU this is the kernel of [`cpu::attention`](crate::cpu::attention); on GPUs some heads and queries are

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The weights of one block, and the tokens that go through it.
 
 use candle_core::{DType, Tensor};

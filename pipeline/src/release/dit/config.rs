@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The sizes of a diffusion transformer, told from its weights.
 
 use crate::checkpoint::Weights;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Queries, keys and values on the CPU, in the layout of the attention kernel, and the rows of layer norms.
 
 use rayon::prelude::*;

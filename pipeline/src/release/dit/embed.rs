@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! What goes into the blocks: time embeddings and patches.
 
 use candle_core::{DType, Device, Tensor};

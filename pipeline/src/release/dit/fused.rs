@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! A block on the CPU: packed products with what precedes and follows them fused, rows changed in place.
 
 use candle_core::Tensor;

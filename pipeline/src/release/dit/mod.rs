@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The diffusion transformer of both stages (CogVideoX with 3D RoPE).
 
 mod adaln;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Rotary positions in time, row and column.
 //!
 //! A head's features are divided into a quarter for time and three eighths each for row and column. Every angle turns

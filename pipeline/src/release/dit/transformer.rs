@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The whole network: latent, time and text in, velocity (or v-prediction) out.
 
 use candle_core::{DType, Device, Tensor};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Stage I: prompt to clip.
 
 mod pictures;

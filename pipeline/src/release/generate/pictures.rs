@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Decoded frames cut to size, as pictures.
 
 use candle_core::{Device, Tensor};

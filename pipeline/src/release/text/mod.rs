@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Prompt to features: sentencepiece tokens and the T5 encoder.
 
 mod sentencepiece;

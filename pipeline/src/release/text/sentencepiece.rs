@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Sentencepiece models (`spiece.model`) as T5 uses them: the file, its normaliser, and the unigram model of the
 //! `tokenizers` crate.
 

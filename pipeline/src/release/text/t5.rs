@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The encoder of T5 v1.1 (Raffel et al., arXiv 1910.10683, with gated GELU), as Stage I and II were trained with:
 //! no attention mask, so the features of the padding belong to the condition.
 

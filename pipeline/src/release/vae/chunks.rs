@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Chunks in time: how many frames go through the VAE at once.
 //!
 //! The sizes matter: normalisation takes its statistics over a chunk, so other sizes give visibly other results.

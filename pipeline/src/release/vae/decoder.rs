@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The decoder: latents to frames.
 
 use candle_core::Tensor;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The encoder: frames to the mean and log-variance of latents.
 
 use candle_core::Tensor;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Pictures of twice the size by repetition.
 
 use candle_core::{Device, Tensor};

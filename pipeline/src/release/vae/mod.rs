@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The causal 3D VAE: frames to latents of an eighth of the size and a quarter of the frames, and back.
 //!
 //! Clips go through in chunks; causal convolutions remember the last frames of the chunk before. [`Encoding`] and

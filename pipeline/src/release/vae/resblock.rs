@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The residual block of encoder and decoder.
 
 use std::cell::Cell;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Convolutions on the CPU: a sum of matrix products, one for each kernel tap, over tiles of the output.
 
 use rayon::prelude::*;

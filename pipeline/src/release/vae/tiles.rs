@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Column tiles, in which the reference decodes to save memory.
 
 use std::ops::Range;

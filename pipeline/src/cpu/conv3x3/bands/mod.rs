@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Networks of convolutions computed row by row, with all layers on their way through the picture at once.
 //!
 //! A layer computes a row as soon as the layer before has given the row below it. So the layers follow each other one

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! What the buffers of [`Bands`](super::Bands) depend on.
 
 use std::ops::Range;

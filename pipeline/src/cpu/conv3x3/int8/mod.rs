@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The convolution in int8: activations as unsigned codes, weights as signed ones, sums exact in i32.
 //!
 //! A code c of channel i stands for (c - zero_i) * step_i ([`Coding`]). The steps of the inputs are folded into the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! The reference: plain Rust, the same arithmetic as the other levels.
 
 use super::{Int8Conv3x3, LANES, LARGEST, RawCoding, RawRow, RawSink, round_bf16};

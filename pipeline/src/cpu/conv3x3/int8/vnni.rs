@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! AVX-512 VNNI: four products of bytes at a time, summed in i32.
 
 use std::arch::x86_64::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! A stream through the released Stage II: windows of frames that hand on their flow and their decoder's memory.
 //!
 //! A window starts a whole number of latent frames after the one before it, so what both have are the same latent

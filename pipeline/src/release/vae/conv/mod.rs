@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Convolutions over clips `[frames, channels, height, width]`, causal in time.
 //!
 //! candle has no conv3d. On the CPU 3x3 convolutions of stride 1 have a kernel ([`cpu::conv3d`]); others, and

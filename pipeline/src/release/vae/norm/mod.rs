@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MPL-2.0
 //! Group normalisation over a chunk, plain in the encoder and modulated by the latent in the decoder, with SiLU.
 
 use candle_core::{DType, Device, Tensor};
