@@ -2,8 +2,10 @@
 //! How work is cut up so that it fits into memory.
 
 pub mod budget;
+pub mod extent;
 pub mod memory;
 pub mod operands;
-pub mod windows;
+pub mod tile;
+pub mod window;
 
 pub use budget::Budget;

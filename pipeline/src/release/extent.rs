@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::plan::Budget;
-use crate::plan::windows::Extent;
+use crate::plan::extent::Extent;
 use crate::progress::{Event, Progress};
 use crate::release::dit::DitConfig;
 use crate::release::text::TOKENS;

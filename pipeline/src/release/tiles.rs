@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::flow::euler::{FlowTime, VelocityField};
-use crate::plan::windows::{Tile, Tiles};
+use crate::plan::tile::{Tile, Tiles};
 use crate::progress::Progress;
 use crate::size::Size;
 

@@ -17,7 +17,7 @@ use crate::enhance::{EnhanceOptions, Enhancer, resolve_steps};
 use crate::error::{Error, Result};
 use crate::media::colour;
 use crate::media::frame::Frame;
-use crate::plan::windows::WindowShape;
+use crate::plan::window::WindowShape;
 use crate::progress::{Event, Progress};
 use crate::release::colour_fix::keep_colours;
 use crate::release::enhance::{Carry, LATENT_SCALE, ReleasedEnhancer, ReleasedOptions, crop};

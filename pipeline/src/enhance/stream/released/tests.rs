@@ -5,7 +5,7 @@ use super::*;
 use crate::enhance::Model;
 use crate::enhance::stream::EnhanceStream;
 use crate::media::frame::{FrameFormat, Samples};
-use crate::plan::windows::Extent;
+use crate::plan::extent::Extent;
 use crate::progress::CancelToken;
 use crate::runtime::Runtime;
 
