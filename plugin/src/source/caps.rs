@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! Negotiation: the model's own size and rate first, then what can be made of them.
 
-use std::sync::LazyLock;
+use once_cell::sync::Lazy;
 
 use flashvideo::{GeneratorInfo, Size};
 
@@ -18,7 +18,7 @@ const RATES: (gst::Fraction, gst::Fraction) = (
 );
 
 /// What the pad template offers.
-pub(super) static TEMPLATE: LazyLock<gst::Caps> = LazyLock::new(|| {
+pub(super) static TEMPLATE: Lazy<gst::Caps> = Lazy::new(|| {
     let longest = flashvideo::release::generate::MAX_SIDE as i32;
     lasting(builder().width_range(1..=longest).height_range(1..=longest))
 });

@@ -26,7 +26,9 @@
  *
  * Since: 0.1.0
  */
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use once_cell::sync::Lazy;
 use std::thread::JoinHandle;
 
 use flashvideo::Generator;
@@ -127,7 +129,7 @@ impl ObjectImpl for FlashVideoSrc {
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+        static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
             let mut all = Settings::properties();
             all.push(
                 glib::ParamSpecBoolean::builder("is-live")
@@ -172,7 +174,7 @@ impl PresetImpl for FlashVideoSrc {}
 
 impl ElementImpl for FlashVideoSrc {
     fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
-        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+        static METADATA: Lazy<gst::subclass::ElementMetadata> = Lazy::new(|| {
             gst::subclass::ElementMetadata::new(
                 "FlashVideo text-to-video source",
                 "Source/Video",
@@ -184,7 +186,7 @@ impl ElementImpl for FlashVideoSrc {
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
-        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+        static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
             vec![
                 gst::PadTemplate::new(
                     "src",

@@ -20,7 +20,7 @@
 //! | `tags` | what is told about a clip |
 //! | `stats` | the `stats` property |
 
-use std::sync::LazyLock;
+use once_cell::sync::Lazy;
 
 use gst::glib;
 use gst::prelude::*;
@@ -42,7 +42,7 @@ mod stream;
 mod tags;
 mod worker;
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
     gst::DebugCategory::new(
         "flashvideosrc",
         gst::DebugColorFlags::empty(),

@@ -26,7 +26,9 @@
  *
  * Since: 0.1.0
  */
-use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
+
+use once_cell::sync::Lazy;
 use std::thread::ThreadId;
 
 use crossbeam::channel::Sender;
@@ -193,7 +195,7 @@ impl ObjectImpl for FlashUpscale {
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+        static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
             let mut all = Settings::properties();
             all.push(property::stats(
                 "frames, fps, ms-per-evaluation, evaluations, peak-memory (bytes), model, steps",
@@ -231,7 +233,7 @@ impl PresetImpl for FlashUpscale {}
 
 impl ElementImpl for FlashUpscale {
     fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
-        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+        static METADATA: Lazy<gst::subclass::ElementMetadata> = Lazy::new(|| {
             gst::subclass::ElementMetadata::new(
                 "FlashVideo upscaler",
                 "Filter/Effect/Video",
@@ -243,7 +245,7 @@ impl ElementImpl for FlashUpscale {
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
-        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+        static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
             [
                 ("sink", gst::PadDirection::Sink),
                 ("src", gst::PadDirection::Src),

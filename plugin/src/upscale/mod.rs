@@ -18,7 +18,7 @@
 //! | `loader` | loading the model beside the streaming threads |
 //! | `stats` | the `stats` property |
 
-use std::sync::LazyLock;
+use once_cell::sync::Lazy;
 
 use gst::glib;
 use gst::prelude::*;
@@ -37,7 +37,7 @@ mod srcpad;
 mod stats;
 mod worker;
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
     gst::DebugCategory::new(
         "flashupscale",
         gst::DebugColorFlags::empty(),

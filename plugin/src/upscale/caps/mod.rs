@@ -4,7 +4,7 @@
 //! Only width and height change; every other field passes. Downstream may fix the output size, but its size is never
 //! mirrored into what the sink pad offers: a scaler before this element would otherwise do the enlarging.
 
-use std::sync::LazyLock;
+use once_cell::sync::Lazy;
 
 use gst_video::{VideoColorMatrix, VideoInfo, VideoInterlaceMode};
 
@@ -16,11 +16,11 @@ use crate::common::frame::FORMATS;
 pub(super) const MAX_SIDE: i32 = 16384;
 
 /// What both pad templates offer.
-pub(super) static TEMPLATE: LazyLock<gst::Caps> =
-    LazyLock::new(|| lasting(progressive(any_interlace_mode())));
+pub(super) static TEMPLATE: Lazy<gst::Caps> =
+    Lazy::new(|| lasting(progressive(any_interlace_mode())));
 
 /// The template with any interlace mode, see [`accepts`].
-static ANY_INTERLACE_MODE: LazyLock<gst::Caps> = LazyLock::new(|| lasting(any_interlace_mode()));
+static ANY_INTERLACE_MODE: Lazy<gst::Caps> = Lazy::new(|| lasting(any_interlace_mode()));
 
 fn any_interlace_mode() -> Builder {
     raw_video()
