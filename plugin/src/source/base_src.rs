@@ -13,9 +13,9 @@ use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
 
 use super::imp::{FlashVideoSrc, Playing};
+use super::position::{Output, Position};
 use super::queue::ClipQueue;
 use super::stats::Stats;
-use super::stream::{Output, Position};
 use super::worker::work;
 use super::{CAT, caps};
 use crate::common::caps::{filtered, parse};

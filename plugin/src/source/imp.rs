@@ -37,10 +37,10 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 
+use super::position::Position;
 use super::queue::ClipQueue;
 use super::settings::{ModelRequest, Settings};
 use super::stats::Stats;
-use super::stream::Position;
 use super::{CAT, caps};
 use crate::common::messages::Messages;
 use crate::common::{lock, property};

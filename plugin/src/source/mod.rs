@@ -31,6 +31,7 @@ mod caps;
 mod imp;
 mod model;
 mod playlist;
+mod position;
 mod progress;
 mod prompts;
 mod properties;

@@ -38,7 +38,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::latency::Latency;
-use super::loader::ModelSlot;
+use super::model_slot::ModelSlot;
 use super::run::{Leaving, Run, RunControl};
 use super::settings::Settings;
 use super::stats::Stats;

@@ -28,6 +28,7 @@ mod imp;
 mod latency;
 mod loader;
 mod metadata;
+mod model_slot;
 mod output;
 mod properties;
 mod run;
