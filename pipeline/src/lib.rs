@@ -1,17 +1,44 @@
 // SPDX-License-Identifier: MPL-2.0
 //! FlashVideo: text to video and video enhancement by flow matching, without any media framework.
 //!
-//! Stage I ([`stage1`]) turns a prompt into a short clip, Stage II ([`stage2`], [`stream`]) carries a clip along an
-//! almost straight flow to a larger and sharper one. A file imports only from the floors below its own:
+//! Stage I ([`Generator`]) turns a prompt into a short clip, Stage II ([`Enhancer`], [`EnhanceStream`]) carries a clip
+//! along an almost straight flow to a larger and sharper one. Both come with small models inside and run the ones that
+//! the authors of FlashVideo (arXiv 2502.05179) released.
 //!
-//! | floor | modules |
-//! |---|---|
-//! | 5 | this file |
-//! | 4 | `stage1`, `stage2`, `released`, `stream`, `parity` |
-//! | 3 | `schedule`, `guidance`, `noise`, `solver`, `solver_dpmpp`, `plan` |
-//! | 2 | `text`, `vae`, `dit`, `compact` |
-//! | 1 | `index32`, `kernels`, `linear`, `checkpoint` |
-//! | 0 | `runtime`, `memory`, `registry`, `error`, `progress`, `clip` |
+//! ```
+//! use flashvideo::{
+//!     DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Frame, FrameFormat, NumberType, Progress, Runtime, Samples,
+//!     Size, Target,
+//! };
+//!
+//! # fn main() -> flashvideo::Result<()> {
+//! # if cfg!(feature = "builtin") {
+//! let runtime = Runtime::new(DeviceSpec::Cpu, NumberType::Auto, None)?;
+//! let enhancer = Enhancer::load("builtin:live", &runtime, &Progress::none())?;
+//! let (format, size) = (FrameFormat::gray(), Size::new(32, 18));
+//! let options = EnhanceOptions {
+//!     target: Target::Scale(2.0),
+//!     ..EnhanceOptions::default()
+//! };
+//! let mut stream = EnhanceStream::new(enhancer, format, size, options, Progress::none())?;
+//!
+//! let mut finished = Vec::new();
+//! for timestamp in 0..3 {
+//!     let frame = Frame::new(format, size, vec![Samples::U8(vec![126; size.pixels()])])?;
+//!     // Some models look at the frames after a frame before it is finished; what goes in comes out in order.
+//!     finished.extend(stream.push(frame, timestamp)?);
+//! }
+//! finished.extend(stream.drain()?);
+//!
+//! assert_eq!(finished.len(), 3);
+//! assert_eq!(finished[2].0.size(), Size::new(64, 36));
+//! assert_eq!(finished[2].1, 2);
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Modules import downwards only, from [`error`] at the bottom to [`parity`] at the top; `docs/ARCHITECTURE.md` lists them.
 
 pub mod checkpoint;
 pub mod compact;
