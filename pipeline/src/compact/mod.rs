@@ -6,8 +6,8 @@
 //! the small luma of the frame and of its neighbours in time, and (through gains and shifts) the flow time and the
 //! strength of the noise. Chroma and alpha never enter it.
 //!
-//! [`net`] is what a model is, [`backend`] the seam to what computes it, [`cpu`] the way there is; [`enlarge`] makes a
-//! whole frame of the luma that comes back.
+//! [`net`] is what a model is, [`backend`] the seam to what computes it, [`cpu`] the way there is; [`enlarge()`] makes
+//! a whole frame of the luma that comes back.
 //!
 //! [`cpu::s2d`]: crate::cpu::s2d
 

@@ -245,11 +245,11 @@ mod tests {
             .iter()
             .map(|(name, shape, values)| (format!("detail.{name}"), shape.clone(), values.clone()));
         let both: Vec<_> = tensors.iter().cloned().chain(prefixed).collect();
-        let net = Net::parse(&write(&both, metadata(&config)), Path::new("test")).unwrap();
-        let detail = net.detail.as_ref().unwrap();
-        assert!(std::ptr::eq(net.expert(0.0), &net.base));
-        assert!(std::ptr::eq(net.expert(0.1), detail));
-        let alone = super::tests::net(&config, false);
+        let two = Net::parse(&write(&both, metadata(&config)), Path::new("test")).unwrap();
+        let detail = two.detail.as_ref().unwrap();
+        assert!(std::ptr::eq(two.expert(0.0), &two.base));
+        assert!(std::ptr::eq(two.expert(0.1), detail));
+        let alone = net(&config, false);
         assert!(std::ptr::eq(alone.expert(0.1), &alone.base));
     }
 

@@ -52,7 +52,7 @@ fn int8_is_for_the_start_of_a_flow_without_noise() {
     let luma: Vec<f32> = (0..48).map(|i| (i * 37 % 48) as f32 / 48.0).collect();
     let input = Input {
         size,
-        state: State::Latent(&vec![0.25; 48 * LATENT]),
+        state: State::Latent(&[0.25; 48 * LATENT]),
         frames: &[&luma],
     };
     for (t, sigma, same) in [(0.0, 0.0, false), (0.25, 0.0, true), (0.0, 0.1, true)] {
