@@ -26,11 +26,7 @@ build:
 install:
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh install
 
-unbuild:
-	@scripts/prepare.sh build
-	@PATH="$$HOME/.cargo/bin:$$PATH" cargo build --release --locked
-
-install:
+uninstall:
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh uninstall
 
 test:

@@ -8,10 +8,10 @@
 
 use std::io::{BufRead, BufReader, BufWriter, Read, Write, stdin, stdout};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use flashvideo::{
     DeviceSpec, EnhanceOptions, EnhanceStream, Enhancer, Frame, FrameFormat, NumberType, Progress,
-    Runtime, Samples, Size, Target,
+    Runtime, Samples, Siting, Size, Target,
 };
 
 fn main() -> Result<()> {
@@ -32,11 +32,14 @@ fn main() -> Result<()> {
     };
     let side =
         |kind| -> Result<usize> { Ok(field(kind).context("a stream without a size")?.parse()?) };
-    ensure!(
-        field('C').is_none_or(|chroma| chroma.starts_with("420") && !chroma.contains('p')),
-        "the stream is not 8-bit 4:2:0"
-    );
-    let (format, size) = (FrameFormat::i420(), Size::new(side('W')?, side('H')?));
+    let chroma = field('C').unwrap_or("420jpeg");
+    let mut format = FrameFormat::i420();
+    format.siting = match chroma {
+        "420jpeg" => (Siting::Centre, Siting::Centre),
+        "420" | "420mpeg2" | "420paldv" => format.siting,
+        other => bail!("the stream is {other}, not 8-bit 4:2:0"),
+    };
+    let size = Size::new(side('W')?, side('H')?);
 
     // All cores, and the number type that this processor is fastest with.
     let runtime = Runtime::new(DeviceSpec::Cpu, NumberType::Auto, None)?;
