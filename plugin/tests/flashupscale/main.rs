@@ -16,3 +16,4 @@ mod leaks;
 mod live;
 mod memory;
 mod properties;
+mod siting;
