@@ -99,7 +99,8 @@ impl Enhancer {
         }
     }
 
-    /// Frames after a frame that must be seen before it can be finished (1 for the built-in model's next neighbour).
+    /// Most frames after a frame that must be seen before it can be finished (1 for the built-in model's next neighbour);
+    /// what is in force [`EnhanceStream::look_ahead`](super::stream::EnhanceStream::look_ahead) says.
     pub fn look_ahead(&self) -> usize {
         match &self.model {
             Model::Compact(model) => model.config().neighbours(),

@@ -89,7 +89,7 @@ impl ModelStream {
 
     /// Frames behind a frame that it waits for.
     fn look_ahead(&self) -> usize {
-        self.model.look_ahead()
+        self.stream.look_ahead()
     }
 
     fn update_stats(&self, imp: &FlashUpscale) {
