@@ -36,7 +36,7 @@ impl FromStr for PictureSize {
 }
 
 impl fmt::Display for PictureSize {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}x{}", self.width, self.height)
     }
 }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MPL-2.0
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::model::{Model, in_int8};

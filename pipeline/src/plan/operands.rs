@@ -106,7 +106,9 @@ impl OperandLimit {
         if length == 0 {
             return Ok(Vec::new());
         }
-        let most = self.part.saturating_sub(fixed) / each.max(1);
+        // What does not grow with its length needs no parts.
+        let room = self.part.saturating_sub(fixed);
+        let most = room.checked_div(each).unwrap_or(length);
         let count = length.div_ceil(most.clamp(1, length));
         let longest = length.div_ceil(count);
         if fixed + longest * each >= self.elements {
