@@ -28,8 +28,8 @@ timed "enhance $clip by four" "$flashvideo" enhance "$clip" demo/out.mp4 --scale
 timed "picture" "$flashvideo" compare "$clip" demo/side_by_side.png --at 1 --crop 800x720 --scale 4 --force
 timed "three clips from prompts, enhanced to 1080p" "$flashvideo" storybook demo/storybook.png --force \
     "a red balloon rises over snowy mountains at sunset" \
-    "a blue boat sails to the left on the sea at night" \
-    "a yellow bird flies to the right over a meadow in the rain"
+    "a green car drives to the right in a desert by day" \
+    "an orange fish swims to the left under water by day"
 
 printf '\n'
 for index in "${!names[@]}"; do
