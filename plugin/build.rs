@@ -2,5 +2,5 @@
 //! Commit and release date for the plugin's description.
 
 fn main() {
-    gst_plugin_version_helper::info()
+    gst_plugin_version_helper::info();
 }

@@ -21,7 +21,7 @@ pub enum Source {
     /// loaded anew.
     Path(PathBuf, u64, Option<SystemTime>),
     /// A model with adapters merged: model, adapters, and the bits of the adapters' scale.
-    Adapted(Box<Source>, Box<Source>, u64),
+    Adapted(Box<Self>, Box<Self>, u64),
 }
 
 impl Source {

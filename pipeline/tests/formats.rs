@@ -271,7 +271,7 @@ fn shards_are_joined_and_checked() {
             path("m.safetensors.index.json"),
             format!("{{\"weight_map\":{map}}}"),
         )
-        .unwrap()
+        .unwrap();
     };
     write(r#"{"a":"m-1.safetensors","b":"m-2.safetensors"}"#);
     let checkpoint = Checkpoint::open(folder.path()).unwrap();

@@ -193,7 +193,7 @@ fn too_little_memory_is_a_warning_and_then_an_error() {
     let warnings = Arc::new(Mutex::new(Vec::new()));
     let sink = warnings.clone();
     let progress = Progress::new(CancelToken::new(), move |event| {
-        sink.lock().unwrap().push(event)
+        sink.lock().unwrap().push(event);
     });
     let roomy = plan_within(model, &job, Budget::new(Some(64 << 30)), &progress).unwrap();
     assert!(warnings.lock().unwrap().is_empty());

@@ -154,7 +154,7 @@ pub fn run(path: &Path, progress: &Progress) -> Result<Outcome> {
         Err(Error::Cancelled) => return Err(Error::Cancelled),
         Err(error) => problems.push(error.to_string()),
         Ok(()) if check.compared == 0 => {
-            problems.push("the file holds nothing that could be compared".to_owned())
+            problems.push("the file holds nothing that could be compared".to_owned());
         }
         Ok(()) => {}
     }

@@ -96,7 +96,7 @@ pub(crate) trait Messages: ElementImpl {
     }
 }
 
-fn element<T: ElementImpl + ?Sized>(imp: &T) -> gst::Element {
+fn element<T: ElementImpl>(imp: &T) -> gst::Element {
     imp.obj().clone().upcast()
 }
 

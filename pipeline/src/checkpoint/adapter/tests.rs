@@ -183,13 +183,9 @@ fn alpha_is_found_wherever_it_stands() {
     };
     let close = |got: f32, want: f32| assert!((got - want).abs() < 1e-4, "{got} {want}");
     close(scale(&file), 1.0);
-    let note = |text: &str| {
-        Some(HashMap::from([(
-            "lora_adapter_metadata".to_owned(),
-            text.to_owned(),
-        )]))
-    };
-    file.notes = note(r#"{"transformer.r": 4, "transformer.lora_alpha": 2.0}"#);
+    let note = r#"{"transformer.r": 4, "transformer.lora_alpha": 2.0}"#;
+    let key = "lora_adapter_metadata".to_owned();
+    file.notes = Some(HashMap::from([(key, note.to_owned())]));
     close(scale(&file), 0.5);
     // PEFT's own file comes first, and in it what is said of single layers.
     file.configure(r#"{"lora_alpha": 8}"#);

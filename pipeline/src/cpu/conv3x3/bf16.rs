@@ -162,6 +162,6 @@ unsafe fn store(to: *mut bf16, values: __m512) {
         _mm256_storeu_si256(
             to.cast(),
             std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values)),
-        )
+        );
     }
 }

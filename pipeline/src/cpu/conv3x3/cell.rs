@@ -76,12 +76,12 @@ impl Activation for bf16 {
         let bits = value.to_bits();
         let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
         let quiet = (bits >> 16) | 0x40;
-        bf16::from_bits(if value.is_nan() { quiet } else { rounded } as u16)
+        Self::from_bits(if value.is_nan() { quiet } else { rounded } as u16)
     }
 
     #[inline(always)]
     fn to_f32(self) -> f32 {
-        bf16::to_f32(self)
+        Self::to_f32(self)
     }
 
     fn supported(level: CpuLevel) -> CpuLevel {

@@ -77,7 +77,7 @@ pub unsafe fn rows<T: Unit>(level: CpuLevel, count: usize, width: usize, tile: T
         unsafe {
             let mut part = tile.below(first);
             part.ahead = tile.ahead.part(index, tiles);
-            T::tile(level, TILE_ROWS.min(count - first), width, &part)
-        };
+            T::tile(level, TILE_ROWS.min(count - first), width, &part);
+        }
     }
 }

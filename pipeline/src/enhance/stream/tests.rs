@@ -377,7 +377,7 @@ fn progress_counts_frames() {
     let events = Arc::new(Mutex::new(Vec::new()));
     let sink = events.clone();
     let progress = Progress::new(CancelToken::new(), move |event| {
-        sink.lock().unwrap().push(event)
+        sink.lock().unwrap().push(event);
     });
     let mut stream = EnhanceStream::new(model.load(1), format, size, scale(4.0), progress).unwrap();
     run(

@@ -244,8 +244,7 @@ impl Vae {
         for (index, chunk) in chunks.iter().enumerate() {
             let more = index + 1 < chunks.len();
             let chunk = latent.narrow(2, chunk.start, chunk.len())?;
-            // A shorter borrow for each chunk.
-            let probe = probe.as_mut().map(|probe| &mut **probe);
+            let probe = probe.as_deref_mut();
             each(decoding.push_probed(&chunk, more, progress, probe)?)?;
             advanced(progress, "decode", index);
         }

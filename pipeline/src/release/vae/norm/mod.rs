@@ -281,13 +281,15 @@ impl Moments {
     }
 }
 
+/// Factor and addend for each latent frame, and for each frame the latent one that belongs to it.
+type Pictures = (Vec<(Bands, Bands)>, Vec<usize>);
+
 /// A norm whose statistics are known.
 pub(super) struct Scaled<'a> {
     /// `[1, channels, 1, 1]`, f32, as is the next.
     factor: Tensor,
     addend: Tensor,
-    /// Factor and addend for each latent frame, and for each frame the latent one that belongs to it.
-    modulation: Option<(Vec<(Bands, Bands)>, Vec<usize>)>,
+    modulation: Option<Pictures>,
     limit: &'a OperandLimit,
 }
 
