@@ -10,7 +10,7 @@ cargo fmt --all --check
 # The profile of the tests, for what it shares with them.
 cargo clippy --workspace --all-targets --locked --profile bench -- -D warnings
 cargo clippy --workspace --all-targets --locked --profile bench --no-default-features -- -D warnings
-RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --profile bench
+RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --workspace --no-deps --locked --profile bench
 
 # Not the advisories: they come from a server that need not be reachable where this runs. `cargo deny check` has them.
 cargo deny --locked check -D warnings bans licenses sources

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MPL-2.0
 use std::sync::{Arc, Mutex};
 
-use super::model::{Model, in_int8};
+use super::model::Model;
+#[cfg(feature = "builtin")]
+use super::model::in_int8;
 use super::strips::plan_within;
 use super::*;
 use crate::compact::Job;
 use crate::compact::test_model;
+#[cfg(feature = "builtin")]
 use crate::cpu::level::CpuLevel;
 use crate::error::{Error, Result};
 use crate::media::frame::FrameFormat;

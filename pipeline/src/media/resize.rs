@@ -30,7 +30,7 @@ pub(crate) fn resized(frame: &Frame, size: Size, cancel: &CancelToken) -> Result
 /// Plane `index` of `frame` for a frame of size `target`, with its chroma siting.
 ///
 /// # Errors
-/// As [`resize`].
+/// As [`resize`](crate::cpu::resize::resize).
 pub fn resize_frame_plane(
     frame: &Frame,
     index: usize,

@@ -3,7 +3,7 @@
 //!
 //! A kernel computes a tile of some pixels by a block of output channels in registers. In a channels-last row the
 //! three horizontal taps of a pixel are contiguous, so a tile is three runs of multiply-adds, each over 3 x inputs
-//! values: input broadcast, weights streamed in the order of [`pack`](self::pack). Then the sink (activation,
+//! values: input broadcast, weights streamed in the order of [`pack`]. Then the sink (activation,
 //! residual, Euler step) is applied before anything is stored.
 
 #[cfg(target_arch = "x86_64")]

@@ -66,7 +66,7 @@ impl TextEncoder {
     /// `tokens` is the length that every prompt is cut or filled up to: [`TOKENS`] for the release.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`](crate::Error::Checkpoint) when the tokenizer is absent or damaged.
+    /// [`Error::Checkpoint`] when the tokenizer is absent or damaged.
     pub fn open(folder: &ModelFolder, runtime: &Runtime, tokens: usize) -> Result<Self> {
         Ok(Self {
             origin: Origin::Folder(folder.clone()),
@@ -109,7 +109,7 @@ impl TextEncoder {
     /// The unconditional branch of guidance has features of exact zeros and needs no encoder.
     ///
     /// # Errors
-    /// [`Error::Cancelled`](crate::Error::Cancelled), or what [`T5Encoder::load`] says about the weights.
+    /// [`Error::Cancelled`], or what [`T5Encoder::load`] says about the weights.
     pub fn features(&self, prompt: &str, progress: &Progress) -> Result<Tensor> {
         if let Some(features) = self.cached(prompt) {
             return Ok(features);

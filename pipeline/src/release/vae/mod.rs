@@ -215,7 +215,7 @@ impl Vae {
     }
 
     /// As [`decode`](Self::decode), but `each` gets the frames of every chunk as soon as they are there, so that they are
-    /// never in memory all at once. `frugal` as in [`Cache::new`].
+    /// never in memory all at once. `frugal` as in [`Cache::new`](conv::Cache::new).
     ///
     /// # Errors
     /// As [`decode`](Self::decode), and those of `each`.
@@ -285,7 +285,7 @@ pub struct Tiling {
     pub columns: usize,
     /// Latent columns by which tiles are extended on each side.
     pub overlap: usize,
-    /// As in [`Cache::new`].
+    /// As in [`Cache::new`](conv::Cache::new).
     pub frugal: bool,
 }
 

@@ -28,7 +28,7 @@ impl ResBlock {
     /// A block of its own, whose tensors are directly below `weights`; with a `limit` for frames that are apart.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`](crate::Error::Checkpoint) naming all tensors that are missing or of another shape.
+    /// [`Error::Checkpoint`] naming all tensors that are missing or of another shape.
     pub fn load(
         weights: &Weights,
         inputs: usize,
@@ -74,7 +74,7 @@ impl ResBlock {
     /// Frames of `inputs` channels to frames of `outputs` channels; `latent` as for the norms of the decoder.
     ///
     /// # Errors
-    /// [`Error::Cancelled`](crate::Error::Cancelled), or a failed tensor operation.
+    /// [`Error::Cancelled`], or a failed tensor operation.
     pub fn forward(
         &self,
         x: Activation,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
-//! What the buffers of [`Bands`](super::Bands) depend on.
+//! What the buffers of [`Bands`](super::Bands)(super::Bands) depend on.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ pub struct Layer<C> {
     pub inside: bool,
 }
 
-/// For which networks and pictures [`Bands`] are.
+/// For which networks and pictures [`Bands`](super::Bands) are.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape<'a, C> {
     /// Those of the network.
@@ -86,7 +86,7 @@ impl<C: Cell> Shape<'_, C> {
         groups
     }
 
-    /// Bytes of the [`Bands`] of so many threads.
+    /// Bytes of the [`Bands`](super::Bands) of so many threads.
     pub fn bytes(&self, threads: usize) -> u64 {
         let groups = self.groups(threads);
         let rows: usize = (0..self.layers.len()).map(|l| self.row_bytes(l)).sum();
