@@ -26,10 +26,10 @@ flashvideo=$built/flashvideo
 mkdir -p demo
 timed "enhance $clip by four" "$flashvideo" enhance "$clip" demo/out.mp4 --scale 4 --force
 timed "picture" "$flashvideo" compare "$clip" demo/side_by_side.png --at 1 --crop 800x720 --scale 4 --force
-timed "three clips from prompts, enhanced to 1080p" "$flashvideo" storybook demo/storybook.png --force \
+timed "three clips from prompts, enhanced to 1080p" "$flashvideo" storybook demo/storybook.png --seed 1 --force \
     "a red balloon rises over snowy mountains at sunset" \
-    "a green car drives to the right in a desert by day" \
-    "an orange fish swims to the left under water by day"
+    "an orange fish swims to the left under water by day" \
+    "a yellow star rises over a city at night"
 
 printf '\n'
 for index in "${!names[@]}"; do
