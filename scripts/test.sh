@@ -14,10 +14,28 @@ else
     echo "training: not tested, $python has no PyTorch (PYTHON= names another)"
 fi
 
-# The profile `bench` shares all compiled dependencies with `release` and has the checks of a debug build in our crates.
+# The profile `bench` shares its folder and all compiled dependencies with `release` and has the checks of a debug build in
+# our crates. What `cargo build --release` left there for use is put back at the end.
+built=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
+mkdir -p "$built"
+kept=$(mktemp -d "$built/kept.XXXXXX")
+programs=(flashvideo libgstflashvideo.so)
+for name in "${programs[@]}"; do
+    [ ! -e "$built/$name" ] || ln "$built/$name" "$kept/$name"
+done
+put_back() {
+    for name in "${programs[@]}"; do
+        rm -f "$built/$name"
+        [ ! -e "$kept/$name" ] || mv "$kept/$name" "$built/$name"
+    done
+    rmdir "$kept"
+}
+trap put_back EXIT
+
 cargo build --workspace --all-targets --locked --profile bench
 cargo test --workspace --doc --locked --profile bench -q
 if cargo nextest --version >/dev/null 2>&1; then
-    exec cargo nextest run --workspace --locked --cargo-profile bench --no-fail-fast
+    cargo nextest run --workspace --locked --cargo-profile bench --no-fail-fast
+else
+    cargo test --workspace --all-targets --locked --profile bench --no-fail-fast
 fi
-exec cargo test --workspace --all-targets --locked --profile bench --no-fail-fast
