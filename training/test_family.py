@@ -9,6 +9,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from family import data, export, measure, model
 try:
     import cv2
 
-    from family import degrade, noise, prepare
+    from family import degrade, evaluate, noise, prepare
 except ImportError:
     cv2 = None
 
@@ -370,6 +371,28 @@ class Degradations(unittest.TestCase):
         more = prepare.tasks(photos, "out", 2, 0, 0.6, 2)
         self.assertFalse({t[3] for t in more} & {t[3] for t in todo})
         self.assertFalse(any("/validation/" in t[3] for t in more))
+
+    def test_an_enhancer_that_is_plain_measures_as_plain(self):
+        plain = lambda y, c, factor, conditions: model.planes(model.plain(y, c, factor))
+        older = lambda y, c, factor, frames: tuple(p[frames] for p in plain(y, c, factor, None))
+        with mock.patch.multiple(prepare, WIDTH=96, HEIGHT=64):
+            scene = [self.frames(1) * evaluate.FRAMES, self.frames(evaluate.FRAMES), self.frames(1) * evaluate.FRAMES]
+            for name in evaluate.DAMAGE:
+                for factor in (4, 1):
+                    with self.subTest(name=name, factor=factor):
+                        row, shown = evaluate.evaluate(scene, name, factor, plain, older)
+                        gains = {k: v for k, v in row.items() if k in ("ours", "ours_c", "older", "older_c")}
+                        self.assertEqual(set(gains.values()), {0})
+                        for key in ("noise", "fine", "still"):
+                            if key in row:
+                                self.assertAlmostEqual(row[key], 1, places=5)
+                        self.assertEqual("still" in row, evaluate.DAMAGE[name][0])
+                        self.assertGreater(row["plain"], 15)
+                        self.assertEqual(shown[-1][0].shape, (1, 64, 96))
+
+    def test_sheets_show_grey_as_grey(self):
+        grey = evaluate.to_bgr(data.to_model(np.full((1, 16, 16), 126)), data.to_model(np.full((2, 8, 8), 128)))
+        self.assertEqual(set(grey.flatten().tolist()), {round(255 * 110 / 219)})
 
 
 if __name__ == "__main__":

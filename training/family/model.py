@@ -84,13 +84,17 @@ def to_luma_kernel():
     return torch.einsum("ai,bj->abij", torch.tensor(rows), torch.tensor(columns)).reshape(4, 1, 5, 5)
 
 
+def at_luma(plane):
+    """Chroma [n, 1, h, w] interpolated to the places of luma, [n, 1, 2h, 2w]."""
+    return F.pixel_shuffle(F.conv2d(F.pad(plane, (2, 2, 2, 2), mode="replicate"), to_luma_kernel().to(plane)), 2)
+
+
 def small_picture(y, c, factor):
     """Luma [n, F, h k, w k] and chroma [n, 2, h k / 2, w k / 2] of the small frames on the grid.
 
     Space-to-depth; for the factor 4 chroma has half of the grid's places and is interpolated to them.
     """
     if factor == 4:
-        at_luma = lambda p: F.pixel_shuffle(F.conv2d(F.pad(p, (2, 2, 2, 2), mode="replicate"), to_luma_kernel().to(p)), 2)
         return torch.cat([y, each_plane(at_luma, c)], 1)
     side = BLOCK // factor
     return torch.cat([F.pixel_unshuffle(y, side), F.pixel_unshuffle(c, side // 2) if side > 2 else c], 1)
