@@ -3,7 +3,9 @@
 
     python -m family.export RUN OUT.safetensors [--fixture FIXTURE.safetensors]
 
-The file has the averaged weights only.  Kernels keep PyTorch's [out, in, 3, 3]; heads are `heads.1`, `heads.2` and `heads.4`.
+The file has the averaged weights only.  Kernels keep PyTorch's [out, in, 3, 3]; heads are `heads.1`, `heads.2` and `heads.4`.  These read x (16 luma,
+4 Cb, 4 Cr), then luma of the previous, the current and the next small frame, then Cb and Cr, then the state; where a plane has several
+values at a place they are its rows one after another, as PyTorch's pixel_unshuffle puts them.
 In a chain the identity branches are merged into the kernels.  The fixture holds inputs and outputs of the exported (f16-rounded) weights
 in f32 arithmetic, three frames for each factor, for the parity test of other implementations.
 """
