@@ -114,7 +114,7 @@ def main():
     parser.add_argument("--counts", type=counts_of, default="4:4,2:2,1:2", help="clips of each factor in a batch")
     parser.add_argument("--patch", type=int, default=40, help="places of the grid, even")
     parser.add_argument("--length", type=int, default=6, help="frames of a clip, up to 8")
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=4e-4)
     parser.add_argument("--softness", type=float, default=0.01, help="of losses.charbonnier")
     parser.add_argument("--steadiness", type=float, default=0.3, help="weight of the change from frame to frame")
     parser.add_argument("--texture", type=float, default=0.0, help="weight of losses.TextureEnergy")
