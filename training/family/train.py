@@ -176,7 +176,8 @@ def main():
         running = runs.smoothed(running, loss.detach())
         step += 1
         now = time.time()
-        spent += now - last
+        # A process that was stopped in between did not train.
+        spent += min(now - last, 60)
         last = now
         if spent - validated > args.validate_every or spent >= args.seconds or ending:
             averaged.load_state_dict(average)
