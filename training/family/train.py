@@ -24,7 +24,8 @@ import optim
 import runs
 from family import data, export, model
 
-CHROMA_WEIGHT = 0.5
+# Errors of chroma are about a third of luma's.
+CHROMA_SOFTNESS = 1 / 3
 
 
 def group_at(groups, t, frames):
@@ -48,7 +49,7 @@ def unrolled(net, groups):
     return torch.stack(out)
 
 
-def objective(velocity, groups, softness, steadiness, texture, texture_weight):
+def objective(velocity, groups, softness, chroma_weight, steadiness, texture, texture_weight):
     """Loss of a batch: velocity, its change from frame to frame, texture energy of luma.
 
     The change is what flickers: noise that stays, and detail that comes and goes. Across a cut it means nothing.
@@ -59,7 +60,7 @@ def objective(velocity, groups, softness, steadiness, texture, texture_weight):
 
     def distance(d):
         luma, chroma = d[..., : model.LUMA, :, :], d[..., model.LUMA :, :, :]
-        return losses.charbonnier(luma, softness) + CHROMA_WEIGHT * losses.charbonnier(chroma, softness)
+        return losses.charbonnier(luma, softness) + chroma_weight * losses.charbonnier(chroma, softness * CHROMA_SOFTNESS)
 
     error = x0 + velocity - x1
     loss = distance(error)
@@ -116,6 +117,7 @@ def main():
     parser.add_argument("--length", type=int, default=6, help="frames of a clip, up to 8")
     parser.add_argument("--lr", type=float, default=4e-4)
     parser.add_argument("--softness", type=float, default=0.01, help="of losses.charbonnier")
+    parser.add_argument("--chroma", type=float, default=1.5, help="weight of chroma's error beside luma's")
     parser.add_argument("--steadiness", type=float, default=0.3, help="weight of the change from frame to frame")
     parser.add_argument("--texture", type=float, default=0.0, help="weight of losses.TextureEnergy")
     parser.add_argument("--plain", type=float, default=data.PLAIN, help="share of clips of one value or slope")
@@ -165,7 +167,7 @@ def main():
             for g, lr in zip(o.param_groups, lrs):
                 g["lr"] = lr * factor
         groups = sequences.batch(args.counts, args.patch, args.length)
-        loss = objective(unrolled(net, groups), groups, args.softness, args.steadiness, texture, args.texture)
+        loss = objective(unrolled(net, groups), groups, args.softness, args.chroma, args.steadiness, texture, args.texture)
         for o in optimizers:
             o.zero_grad(set_to_none=True)
         loss.backward()
