@@ -107,15 +107,15 @@ def recorded(frames, velocity, rng):
     return h264(frames, rng.randrange(14, 24), "veryfast") if rng.random() < 0.7 else frames
 
 
-def camera_path(rng, picture):
-    """The picture scaled to a random size, for each frame an affine map from the window into it, whether these move it by whole pixels, and its
-    velocity in pixels a frame."""
-    height, width = picture.shape
-    least = max(WIDTH / width, HEIGHT / height)
+def camera_path(rng, picture, window=(WIDTH, HEIGHT), count=ENCODED):
+    """The picture scaled to a random size, for each of `count` frames an affine map from the window into it, whether these move it by whole pixels,
+    and its velocity in pixels a frame."""
+    height, width = picture.shape[:2]
+    least = max(window[0] / width, window[1] / height)
     scale = min(max(least * 1.03, rng.uniform(0.5, 1.05)), max(least * 1.03, 1.0))
     size = (int(width * scale + 1), int(height * scale + 1))
     picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    free_x, free_y = picture.shape[1] - WIDTH, picture.shape[0] - HEIGHT
+    free_x, free_y = picture.shape[1] - window[0], picture.shape[0] - window[1]
     x, y = rng.uniform(0, free_x), rng.uniform(0, free_y)
     style = rng.random()
     speed = 0.0 if style < 0.2 else rng.choice((1.5, 4.0, 9.0, 20.0))
@@ -125,15 +125,15 @@ def camera_path(rng, picture):
     zoom = rng.uniform(-0.008, 0.008) if style > 0.75 else 0.0
     whole = style < 0.6
     maps = []
-    for i in range(ENCODED):
+    for i in range(count):
         shake = rng.uniform(-0.7, 0.7) if style > 0.4 else 0.0
-        px = np.clip(x + step[0] * (i - ENCODED / 2) + shake, 0, free_x)
-        py = np.clip(y + step[1] * (i - ENCODED / 2) + shake, 0, free_y)
+        px = np.clip(x + step[0] * (i - count / 2) + shake, 0, free_x)
+        py = np.clip(y + step[1] * (i - count / 2) + shake, 0, free_y)
         if whole:
             px, py = round(px), round(py)
         z, a = 1 + zoom * i, turn * i
         c, s = z * np.cos(a), z * np.sin(a)
-        cx, cy = WIDTH / 2, HEIGHT / 2
+        cx, cy = window[0] / 2, window[1] / 2
         maps.append(np.float32([[c, -s, px + cx - c * cx + s * cy], [s, c, py + cy - s * cx - c * cy]]))
     return picture, maps, whole, step
 
