@@ -19,26 +19,40 @@ FACTOR = 4
 EMBED = 32
 
 
+def catmull_rom(distance):
+    """The weight of a value at this distance."""
+    d = abs(distance)
+    if d < 1:
+        return 1.5 * d**3 - 2.5 * d**2 + 1
+    if d < 2:
+        return -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+    return 0.0
+
+
 @functools.cache
 def catmull_rom_kernel(device=torch.device("cpu")):
     """[16, 1, 5, 5]: the reference latent as a convolution over the small picture."""
 
-    def weight(d):
-        d = abs(d)
-        if d < 1:
-            return 1.5 * d**3 - 2.5 * d**2 + 1
-        if d < 2:
-            return -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
-        return 0.0
-
     phases = [(p + 0.5) / FACTOR - 0.5 for p in range(FACTOR)]
-    rows = torch.tensor([[weight(tap - phase) for tap in range(-2, 3)] for phase in phases])
+    rows = torch.tensor([[catmull_rom(tap - phase) for tap in range(-2, 3)] for phase in phases])
     return torch.einsum("ai,bj->abij", rows, rows).reshape(FACTOR * FACTOR, 1, 5, 5).to(device)
 
 
 def reference_latent(lr):
     """Catmull-Rom enlargement of [n, 1, h, w], with edges repeated, in the latent space."""
     return F.conv2d(F.pad(lr, (2, 2, 2, 2), mode="replicate"), catmull_rom_kernel(lr.device).to(lr.dtype))
+
+
+def begin_still(net):
+    """Weights from which training starts: no velocity, nothing modulated, small steps from layer to layer."""
+    for layer in (net.film, net.tail):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    for index, conv in enumerate(net.body):
+        if net.residual and index % 2 == 1:
+            conv.weight.data.mul_(0.2)
+        if not net.residual:
+            conv.weight.data.mul_(0.5)
 
 
 class Compact(nn.Module):
@@ -60,15 +74,7 @@ class Compact(nn.Module):
         self.embed = nn.Linear(2, EMBED)
         self.film = nn.Linear(EMBED, acts * 2 * channels)
         self.tail = nn.Conv2d(channels, FACTOR**2, 3, padding=1)
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(self.film.bias)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
-        for index, conv in enumerate(self.body):
-            if residual and index % 2 == 1:
-                conv.weight.data.mul_(0.2)
-            if not residual:
-                conv.weight.data.mul_(0.5)
+        begin_still(self)
 
     def forward(self, x, lr, t, sigma):
         film = self.film(F.silu(self.embed(torch.stack([t, sigma], 1))))

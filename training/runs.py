@@ -40,6 +40,15 @@ def load(path):
     return torch.load(path, weights_only=True, map_location="cpu")
 
 
+def resume(path, net, optimizers):
+    """Brings network and optimizers to the state saved at `path`; returns the averaged weights, the seconds spent, the steps and the log."""
+    state = load(path)
+    net.load_state_dict(state["net"])
+    for optimizer, saved in zip(optimizers, state["optimizers"]):
+        optimizer.load_state_dict(saved)
+    return state["average"], state["spent"], state["step"], state["log"]
+
+
 def smoothed(running, loss):
     """The loss as it is shown; `running` is None at the start of each sitting."""
     return loss if running is None else 0.98 * running + 0.02 * loss

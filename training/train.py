@@ -105,11 +105,7 @@ def main():
     spent, step, log = 0.0, 0, []
     state_path = f"{args.run}/state.pt"
     if os.path.exists(state_path):
-        state = runs.load(state_path)
-        net.load_state_dict(state["net"])
-        for o, s in zip(optimizers, state["optimizers"]):
-            o.load_state_dict(s)
-        average, spent, step, log = state["average"], state["spent"], state["step"], state["log"]
+        average, spent, step, log = runs.resume(state_path, net, optimizers)
         average = {k: v.to(args.device) for k, v in average.items()}
     sequences = data.Sequences(args.data, args.seed + step, args.device, args.plain)
     held_out = data.validation(args.data, args.frames, args.device)

@@ -17,21 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import model as compact
+
 SCALES = (4, 2, 1)
 BLOCK = 4
 LUMA, CHROMA = BLOCK**2, 2 * (BLOCK // 2) ** 2
 LATENT = LUMA + CHROMA
 HIDDEN = 64
 CONDITION = 10
-
-
-def catmull_rom(distance):
-    d = abs(distance)
-    if d < 1:
-        return 1.5 * d**3 - 2.5 * d**2 + 1
-    if d < 2:
-        return -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
-    return 0.0
 
 
 @functools.cache
@@ -41,7 +34,7 @@ def enlarging_kernel(factor, siting):
 
     def taps(at):
         phases = [(p + at) / factor - at for p in range(factor)]
-        return torch.tensor([[catmull_rom(tap - phase) for tap in range(-2, 3)] for phase in phases])
+        return torch.tensor([[compact.catmull_rom(tap - phase) for tap in range(-2, 3)] for phase in phases])
 
     return torch.einsum("ai,bj->abij", taps(0.5), taps(siting)).reshape(factor**2, 1, 5, 5)
 
@@ -79,8 +72,8 @@ def plain(y, c, factor):
 @functools.cache
 def to_luma_kernel():
     """[4, 1, 5, 5] chroma to the places of its luma: on the even columns, between the rows."""
-    rows = [[catmull_rom(tap - phase) for tap in range(-2, 3)] for phase in (-0.25, 0.25)]
-    columns = [[catmull_rom(tap - phase) for tap in range(-2, 3)] for phase in (0.0, 0.5)]
+    rows = [[compact.catmull_rom(tap - phase) for tap in range(-2, 3)] for phase in (-0.25, 0.25)]
+    columns = [[compact.catmull_rom(tap - phase) for tap in range(-2, 3)] for phase in (0.0, 0.5)]
     return torch.einsum("ai,bj->abij", torch.tensor(rows), torch.tensor(columns)).reshape(4, 1, 5, 5)
 
 
@@ -135,15 +128,7 @@ class Family(nn.Module):
         self.embed = nn.Linear(CONDITION, HIDDEN)
         self.film = nn.Linear(HIDDEN, acts * 2 * channels)
         self.tail = nn.Conv2d(channels, LATENT, 3, padding=1)
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(self.film.bias)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
-        for index, conv in enumerate(self.body):
-            if residual and index % 2 == 1:
-                conv.weight.data.mul_(0.2)
-            if not residual:
-                conv.weight.data.mul_(0.5)
+        compact.begin_still(self)
 
     def first_state(self, count, h, w):
         return torch.zeros(count, self.state, h, w)

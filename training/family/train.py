@@ -143,11 +143,7 @@ def main():
     spent, step, log = 0.0, 0, []
     state_path = f"{args.run}/state.pt"
     if os.path.exists(state_path):
-        state = runs.load(state_path)
-        net.load_state_dict(state["net"])
-        for o, s in zip(optimizers, state["optimizers"]):
-            o.load_state_dict(s)
-        average, spent, step, log = state["average"], state["spent"], state["step"], state["log"]
+        average, spent, step, log = runs.resume(state_path, net, optimizers)
     sequences = data.Sequences(args.data, args.seed + step, args.plain)
     texture, averaged = losses.TextureEnergy(), copy.deepcopy(net)
 
