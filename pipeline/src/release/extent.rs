@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::plan::Budget;
+use crate::plan::budget::mib;
 use crate::plan::extent::Extent;
 use crate::progress::{Event, Progress};
 use crate::release::dit::DitConfig;
@@ -247,7 +248,6 @@ impl Shapes {
             let plans = plans.filter(|plan| plan.host_bytes <= host);
             plans.map(|plan| plan.bytes).min()
         };
-        let mib = |bytes: u64| bytes >> 20;
         let (extent, _) = FULL
             .within(LEAST, GRANULE, limit, |extent| {
                 least(extent).unwrap_or(u64::MAX)
@@ -290,7 +290,6 @@ impl Shapes {
         let plans = plans.map(|(columns, _)| self.of(LEAST, columns, size));
         let least = plans.min_by_key(|plan| plan.bytes);
         let (bytes, host_bytes) = least.map_or((0, 0), |plan| (plan.bytes, plan.host_bytes));
-        let mib = |bytes: u64| bytes >> 20;
         let what = format!("enhancing {} frames of {size} at a time", LEAST.window);
         let smaller = "choose a smaller target size or the built-in model";
         match room.device {
