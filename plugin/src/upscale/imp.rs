@@ -58,6 +58,8 @@ pub(super) struct State {
     pub flow: Result<gst::FlowSuccess, gst::FlowError>,
     /// EOS has arrived at the sink pad: upstream will not ask for `flow` again.
     pub eos: bool,
+    /// The caps of the sink pad, if they are such that no frame can be taken. Why is on the bus.
+    pub refused: Option<gst::Caps>,
     /// Where the worker takes output buffers from.
     pub pool: Option<gst::BufferPool>,
     /// Of the input and the output.
@@ -70,6 +72,7 @@ impl State {
     /// Forgets what came from caps.
     pub fn forget_stream(&mut self) {
         self.leaving = None;
+        self.refused = None;
         self.worker_thread = None;
         self.pool = None;
         self.sizes = None;
@@ -86,6 +89,7 @@ impl Default for State {
             leaving: None,
             flow: Err(gst::FlowError::Flushing),
             eos: false,
+            refused: None,
             pool: None,
             sizes: None,
             latency: None,
@@ -247,12 +251,12 @@ impl ElementImpl for FlashUpscale {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
             [
-                ("sink", gst::PadDirection::Sink),
-                ("src", gst::PadDirection::Src),
+                ("sink", gst::PadDirection::Sink, &caps::SINK_TEMPLATE),
+                ("src", gst::PadDirection::Src, &caps::TEMPLATE),
             ]
             .into_iter()
-            .map(|(name, direction)| {
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps::TEMPLATE)
+            .map(|(name, direction, caps)| {
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps)
                     .expect("name and caps are valid")
             })
             .collect()

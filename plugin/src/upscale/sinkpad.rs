@@ -27,7 +27,13 @@ impl FlashUpscale {
         buffer: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         gst::trace!(CAT, obj = pad, "queueing {buffer:?}");
-        self.state().flow?;
+        {
+            let state = self.state();
+            if state.refused.is_some() {
+                return Err(gst::FlowError::Eos);
+            }
+            state.flow?;
+        }
         let sent = self.input()?.send(Item::Buffer(buffer));
         let flow = self.state().flow;
         // The worker's verdict tells more than the closed channel.
@@ -43,8 +49,11 @@ impl FlashUpscale {
             gst::EventView::FlushStop(_) => return self.flush_stop(event),
             gst::EventView::Caps(caps_event) => {
                 if let Err(text) = caps::parse_input(caps_event.caps()) {
-                    gst::element_imp_error!(self, gst::CoreError::Negotiation, ("{text}"));
-                    return false;
+                    return self.refuse(caps_event.caps_owned(), &text);
+                }
+                let mended = self.state().refused.take().is_some();
+                if mended && let Some(segment) = pad.sticky_event::<gst::event::Segment>(0) {
+                    return self.enqueue(event) && self.enqueue(segment.into());
                 }
             }
             gst::EventView::StreamStart(_) | gst::EventView::Segment(_) => {
@@ -53,6 +62,10 @@ impl FlashUpscale {
                 if state.flow == Err(gst::FlowError::Eos) {
                     state.flow = Ok(gst::FlowSuccess::Ok);
                 }
+                // Not before the caps that belong to it. The pad keeps it until there are some that can be taken.
+                if state.refused.is_some() && event.type_() == gst::EventType::Segment {
+                    return true;
+                }
             }
             gst::EventView::Eos(_) => self.state().eos = true,
             _ => {}
@@ -60,10 +73,32 @@ impl FlashUpscale {
         if !event.is_serialized() {
             return gst::Pad::event_default(pad, Some(&*self.obj()), event);
         }
+        self.enqueue(event)
+    }
+
+    /// Sends a serialized event to the worker.
+    fn enqueue(&self, event: gst::Event) -> bool {
         match self.input() {
             Ok(input) => input.send(Item::Event(event)).is_ok(),
             Err(_) => false,
         }
+    }
+
+    /// Takes `caps` that no frame can be taken of, and says so, once.
+    ///
+    /// The event counts as taken, and the stream ends: an element that gets an error back posts one of its own, up to the
+    /// source, and sends the event again with each buffer. All of these would bury the one that says what to do.
+    fn refuse(&self, caps: gst::Caps, text: &str) -> bool {
+        let again = {
+            let mut state = self.state();
+            let again = state.refused.as_ref() == Some(&caps);
+            state.refused = Some(caps);
+            again
+        };
+        if !again {
+            gst::element_imp_error!(self, gst::CoreError::Negotiation, ("{text}"));
+        }
+        true
     }
 
     /// Stops the run: the inference is cancelled, everyone who waits is woken, downstream knows at once.
@@ -119,8 +154,9 @@ impl FlashUpscale {
 
     /// Hands a new run to the worker, if there is one.
     pub(super) fn start_run(&self) {
-        let (control, run) = new_run(self.sinkpad.current_caps());
+        let caps = self.sinkpad.current_caps();
         let mut state = self.state();
+        let (control, run) = new_run(caps.filter(|_| state.refused.is_none()));
         let Some(worker) = state.worker.clone() else {
             return;
         };
