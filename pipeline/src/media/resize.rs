@@ -139,10 +139,12 @@ mod tests {
             )
             .unwrap();
             let inside = 16..output / group - 16;
+            // Lanczos ripples on a slope, by a share of what a sample differs from the next one.
+            let ripple = 0.03 * group as f32 / input as f32;
             for (i, value) in got.iter().enumerate().filter(|(i, _)| inside.contains(i)) {
                 let want = ramp(i, output);
                 assert!(
-                    (value - want).abs() < 1e-3,
+                    (value - want).abs() < ripple,
                     "{siting:?} of {group}, {i}: {value} {want}"
                 );
             }

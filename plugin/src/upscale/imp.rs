@@ -56,6 +56,8 @@ pub(super) struct State {
     pub leaving: Option<Leaving>,
     /// What upstream is to be told.
     pub flow: Result<gst::FlowSuccess, gst::FlowError>,
+    /// If that is an error, somebody was told.
+    pub flow_is_known: bool,
     /// EOS has arrived at the sink pad: upstream will not ask for `flow` again.
     pub eos: bool,
     /// The caps of the sink pad, if they are such that no frame can be taken. Why is on the bus.
@@ -88,6 +90,7 @@ impl Default for State {
             run: None,
             leaving: None,
             flow: Err(gst::FlowError::Flushing),
+            flow_is_known: false,
             eos: false,
             refused: None,
             pool: None,

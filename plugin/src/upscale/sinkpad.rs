@@ -8,7 +8,7 @@ use gst::subclass::prelude::*;
 use super::CAT;
 use super::caps;
 use super::imp::FlashUpscale;
-use super::run::{Item, QUEUE_LENGTH, RunInput, new_run};
+use super::run::{Item, QUEUE_LENGTH, RunInput, is_lasting, new_run};
 
 impl FlashUpscale {
     /// The channel of the current run.
@@ -32,10 +32,19 @@ impl FlashUpscale {
             if state.refused.is_some() {
                 return Err(gst::FlowError::Eos);
             }
-            state.flow?;
+            if let Err(flow) = state.flow
+                && is_lasting(flow)
+            {
+                return Err(flow);
+            }
         }
+        // What passes is told to upstream, and the frame goes on: by the time of its turn it may have passed.
         let sent = self.input()?.send(Item::Buffer(buffer));
-        let flow = self.state().flow;
+        let flow = {
+            let mut state = self.state();
+            state.flow_is_known = true;
+            state.flow
+        };
         // The worker's verdict tells more than the closed channel.
         flow?;
         sent?;
@@ -67,7 +76,16 @@ impl FlashUpscale {
                     return true;
                 }
             }
-            gst::EventView::Eos(_) => self.state().eos = true,
+            gst::EventView::Eos(_) => {
+                let unknown = {
+                    let mut state = self.state();
+                    state.eos = true;
+                    state.flow.err().filter(|_| !state.flow_is_known)
+                };
+                if let Some(flow) = unknown {
+                    self.post_flow(flow);
+                }
+            }
             _ => {}
         }
         if !event.is_serialized() {
@@ -81,6 +99,21 @@ impl FlashUpscale {
         match self.input() {
             Ok(input) => input.send(Item::Event(event)).is_ok(),
             Err(_) => false,
+        }
+    }
+
+    /// Says that nobody takes the frames: upstream, which would say so, does not ask any more.
+    pub(super) fn post_flow(&self, flow: gst::FlowError) {
+        if matches!(
+            flow,
+            gst::FlowError::NotLinked | gst::FlowError::NotNegotiated
+        ) {
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::Failed,
+                ("internal data stream error"),
+                ["streaming stopped, reason {flow}"]
+            );
         }
     }
 
@@ -113,10 +146,15 @@ impl FlashUpscale {
     /// Begins a new run once the worker has left the old one. The stream lock is held by the caller, so nothing
     /// arrives meanwhile.
     fn flush_stop(&self, event: gst::Event) -> bool {
-        let (leaving, is_worker, pool) = {
+        // Without a FLUSH_START in front of it the old run still goes on.
+        let pool = self.stop_run();
+        if let Some(pool) = &pool {
+            pool.set_flushing(true);
+        }
+        let (leaving, is_worker) = {
             let mut state = self.state();
             let is_worker = state.worker_thread == Some(std::thread::current().id());
-            (state.leaving.take(), is_worker, state.pool.clone())
+            (state.leaving.take(), is_worker)
         };
         // A seek from within our own push comes back on the worker's thread: it cannot wait for itself, and what it
         // does next is to look at the run and leave it.

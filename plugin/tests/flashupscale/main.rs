@@ -19,3 +19,4 @@ mod live;
 mod memory;
 mod properties;
 mod siting;
+mod transient;
