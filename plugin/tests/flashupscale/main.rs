@@ -14,6 +14,7 @@ mod flush;
 mod formats;
 mod frames;
 mod interlaced;
+mod latched;
 mod leaks;
 mod live;
 mod memory;

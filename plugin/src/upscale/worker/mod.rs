@@ -42,6 +42,7 @@ pub(super) struct Worker {
     /// Title of the stream from upstream's tags.
     title: Option<String>,
     told_about_prompt: bool,
+    told_about_size: bool,
     /// Frames of this run that went into the model, and that came out.
     taken: u64,
     given: u64,
@@ -63,6 +64,7 @@ impl Worker {
             segment: None,
             title: None,
             told_about_prompt: false,
+            told_about_size: false,
             taken: 0,
             given: 0,
             waiting: VecDeque::new(),
