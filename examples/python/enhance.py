@@ -80,6 +80,13 @@ def main():
         if message.type in (Gst.MessageType.ERROR, Gst.MessageType.EOS):
             loop.quit()
 
+    def on_all_pads(_):
+        # Without video the muxer would wait for it for ever.
+        if not pipeline.get_by_name("video").get_static_pad("sink").is_linked():
+            failures.append(f"there is no video in '{args.input}'")
+            loop.quit()
+
+    pipeline.get_by_name("decoder").connect("no-more-pads", on_all_pads)
     bus = pipeline.get_bus()
     bus.add_signal_watch()
     bus.connect("message", on_message)

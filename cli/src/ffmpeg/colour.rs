@@ -93,13 +93,15 @@ impl Colour {
         format!("{range}:{matrix}:0:0")
     }
 
-    /// `chroma-site` of GStreamer's caps.
-    pub fn chroma_site(&self) -> Option<&'static str> {
-        match self.location.as_deref()? {
-            "left" => Some("mpeg2"),
-            "center" => Some("jpeg"),
-            "topleft" => Some("cosited"),
-            "top" => Some("v-cosited"),
+    /// `chroma-site` of GStreamer's caps, for chroma that is reduced by `sub` (log2, across and down).
+    pub fn chroma_site(&self, sub: (u8, u8)) -> Option<&'static str> {
+        match self.location.as_deref() {
+            Some("left") => Some("mpeg2"),
+            Some("center") => Some("jpeg"),
+            Some("topleft") => Some("cosited"),
+            Some("top") => Some("v-cosited"),
+            // The codecs of 4:1:0 do not tell, and mean the middle.
+            _ if sub == (2, 2) => Some("jpeg"),
             _ => None,
         }
     }

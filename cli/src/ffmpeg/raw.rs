@@ -58,7 +58,9 @@ impl RawVideo {
             .pixel_aspect_ratio(fraction(self.pixel_aspect))
             .field("interlace-mode", "progressive")
             .field("colorimetry", self.colour.colorimetry(is_rgb));
-        if let (Kind::Yuv(..), Some(site)) = (self.format.kind, self.colour.chroma_site()) {
+        if let Kind::Yuv(across, down) = self.format.kind
+            && let Some(site) = self.colour.chroma_site((across, down))
+        {
             caps = caps.field("chroma-site", site);
         }
         Ok(caps.build())

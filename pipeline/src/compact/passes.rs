@@ -12,7 +12,7 @@ use crate::cpu::s2d::FACTOR;
 use crate::size::Size;
 
 /// Largest factor on one axis that one pass and a resize have to do.
-const ONE_PASS: usize = 6;
+const ONE_PASS: usize = 8;
 
 /// The grids of one enlargement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,18 +119,19 @@ mod tests {
         let size = Size::new(240, 136);
         let route = |width, height| Route::new(size, Size::new(width, height));
         let cases = [
-            // Factors 1, 4, 5 and 6: one pass; it is exact at 4 alone.
+            // Factors 1, 4, 5, 6 and 8: one pass; it is exact at 4 alone.
             (route(240, 136), None, false),
             (route(960, 544), None, true),
             (route(1200, 680), None, false),
             (route(1440, 816), None, false),
-            // 8 and 16: a quarter of the result.
-            (route(1920, 1088), Some(Size::new(480, 272)), true),
+            (route(1920, 1088), None, false),
+            // 9 and 16: a quarter of the result.
+            (route(2160, 1224), Some(Size::new(540, 306)), true),
             (route(3840, 2176), Some(Size::new(960, 544)), true),
             // Pixels to be cut off.
-            (route(1693, 1001), Some(Size::new(424, 251)), true),
+            (route(2173, 1281), Some(Size::new(544, 321)), true),
             // The second pass never sees less than there was.
-            (route(1920, 272), Some(Size::new(480, 136)), false),
+            (route(2400, 272), Some(Size::new(600, 136)), false),
             (route(241, 2176), Some(Size::new(240, 544)), false),
         ];
         for (route, second, exact) in cases {
@@ -153,27 +154,27 @@ mod tests {
             let second = route.second.unwrap();
             (route, second)
         };
-        // 8: every second pixel.
-        let (route, grid) = second(Size::new(80, 80));
-        let (x, y) = route.spans(grid, &(3..7), 0).unwrap();
+        // 12: three pixels for each four.
+        let (route, grid) = second(Size::new(120, 120));
+        let (x, y) = route.spans(grid, &(3..9), 0).unwrap();
         assert_eq!((x.start, x.length), (0.0, 40.0));
-        assert_eq!((y.start, y.length), (6.0, 8.0));
+        assert_eq!((y.start, y.length), (4.0, 8.0));
         // From a strip that begins inside of the picture.
-        let (_, y) = route.spans(grid, &(3..7), 1).unwrap();
-        assert_eq!(y.start, 2.0);
+        let (_, y) = route.spans(grid, &(3..9), 1).unwrap();
+        assert_eq!(y.start, 0.0);
         // 16: as it is.
         let (route, grid) = second(Size::new(160, 160));
         assert_eq!(route.spans(grid, &(0..40), 0), None);
-        // A result of 79 pixels has its last one in the 20th of the grid, which is beyond the picture by a quarter.
-        let (route, grid) = second(Size::new(79, 80));
-        let (x, _) = route.spans(grid, &(0..20), 0).unwrap();
-        assert_eq!(grid.width, 20);
-        assert!((x.length / 40.0 - 80.0 / 79.0).abs() < 1e-12);
+        // A result of 119 pixels has its last one in the 30th of the grid, which is beyond the picture by a quarter.
+        let (route, grid) = second(Size::new(119, 120));
+        let (x, _) = route.spans(grid, &(0..30), 0).unwrap();
+        assert_eq!(grid.width, 30);
+        assert!((x.length / 40.0 - 120.0 / 119.0).abs() < 1e-12);
     }
 
     #[test]
     fn rows_of_the_first_pass_reach_as_far_as_the_resize() {
-        for height in [61, 80, 100, 159, 160] {
+        for height in [81, 100, 119, 159, 160] {
             let route = Route::new(Size::new(10, 10), Size::new(10, height));
             let second = route.second.unwrap();
             for start in 0..second.height {
