@@ -57,7 +57,7 @@ pub mod runtime;
 pub mod size;
 
 pub use checkpoint::GeneratorInfo;
-pub use enhance::stream::{EnhanceStream, StreamStats};
+pub use enhance::stream::{EnhanceStream, Pace, Pacer, StreamStats};
 pub use enhance::{EnhanceOptions, Enhancer, Target};
 pub use error::{Error, Result};
 pub use media::frame::{Frame, FrameFormat, Planes, Samples, Siting};

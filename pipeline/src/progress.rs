@@ -4,14 +4,18 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 
-/// A flag that asks running work to stop.
+/// A flag that asks running work to stop, perhaps with a time at which it must.
 ///
 /// Clones share the flag. Every layer of every model checks it, so work ends within 100 ms.
 #[derive(Clone, Debug, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
+pub struct CancelToken {
+    flag: Arc<AtomicBool>,
+    until: Option<Instant>,
+}
 
 impl CancelToken {
     /// A token that is not triggered.
@@ -19,14 +23,22 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Asks all holders of this token to stop.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+    /// A token with the same flag that is also cancelled from `time` on.
+    pub fn until(&self, time: Instant) -> Self {
+        Self {
+            flag: self.flag.clone(),
+            until: Some(self.until.map_or(time, |own| own.min(time))),
+        }
     }
 
-    /// Whether [`cancel`](Self::cancel) was called.
+    /// Asks all holders of this token to stop.
+    pub fn cancel(&self) {
+        self.flag.store(true, Ordering::Release);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called or the time is over.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.flag.load(Ordering::Acquire) || self.until.is_some_and(|time| Instant::now() >= time)
     }
 
     /// `Err(Error::Cancelled)` once [`cancel`](Self::cancel) was called.
@@ -95,6 +107,14 @@ impl Progress {
         }
     }
 
+    /// The same listener, and a token that is also cancelled from `time` on.
+    pub fn until(&self, time: Instant) -> Self {
+        Self {
+            cancel: self.cancel.until(time),
+            listener: self.listener.clone(),
+        }
+    }
+
     /// The token that work reporting here must honour.
     pub fn cancel_token(&self) -> &CancelToken {
         &self.cancel
@@ -134,6 +154,16 @@ mod tests {
         assert!(progress.check().is_ok());
         token.cancel();
         assert!(progress.clone().check().unwrap_err().is_cancelled());
+    }
+
+    #[test]
+    fn a_time_cancels_its_own_token_alone() {
+        let token = CancelToken::new();
+        let over = token.until(Instant::now());
+        let later = token.until(Instant::now() + std::time::Duration::from_secs(3600));
+        assert!(over.is_cancelled() && !later.is_cancelled() && !token.is_cancelled());
+        token.cancel();
+        assert!(later.is_cancelled());
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn every_pixel_format_comes_with_its_own_colours() {
             "in.mkv"
         };
         folder.ffmpeg(&format!(
-            "-f lavfi -i smptebars=s=96x54:r=25:d=0.08 -pix_fmt {pixels} -c:v {codec} -strict -1 {name}"
+            "-f lavfi -i smptebars=s=192x108:r=25:d=0.08 -pix_fmt {pixels} -c:v {codec} -strict -1 {name}"
         ));
         let output = folder.enhance(name, "out.mkv", &["--codec", "ffv1", "--force"]);
         assert_eq!(frames(&output), 2, "{pixels}");

@@ -2,8 +2,9 @@
 //! Stage II: any clip to a larger, sharper one.
 //!
 //! [`Enhancer`] is a loaded model of either kind, [`EnhanceStream`](stream::EnhanceStream) takes frames and gives them back
-//! enhanced, [`EnhanceOptions`] says how.
+//! enhanced, [`EnhanceOptions`] says how; [`control`] says how much where there is too little time.
 
+pub mod control;
 mod model;
 mod options;
 pub mod stream;

@@ -9,10 +9,12 @@ use super::Session;
 use crate::compact::{
     CompactModel, Enlarge, Flow, Job, LumaPlane, SHIFT, Signature, StripPlan, enlarge,
 };
-use crate::enhance::{EnhanceOptions, Enhancer, plan_strips, resolve_steps};
+use crate::enhance::control::Rung;
+use crate::enhance::{EnhanceOptions, Enhancer, Model, plan_strips, resolve_steps};
 use crate::error::Result;
 use crate::flow::euler::time_grid;
 use crate::media::frame::{Frame, FrameFormat};
+use crate::media::resize::resized;
 use crate::progress::Progress;
 use crate::size::Size;
 
@@ -40,6 +42,10 @@ pub(super) struct CompactSession {
     size: Size,
     output: Size,
     settings: Option<Settings>,
+    /// The same model with one evaluation and no noise, where that is not what was asked for.
+    one_evaluation: Option<Settings>,
+    /// A lighter model, with one evaluation and no noise.
+    light: Option<(Arc<CompactModel>, Settings)>,
     /// Luma of the last finished frames with their scenes, as many as the model looks back.
     past: VecDeque<(Arc<LumaPlane>, u64)>,
     waiting: VecDeque<Waiting>,
@@ -64,6 +70,8 @@ impl CompactSession {
             size,
             output,
             settings: None,
+            one_evaluation: None,
+            light: None,
             past: VecDeque::new(),
             waiting: VecDeque::new(),
             last: None,
@@ -72,9 +80,50 @@ impl CompactSession {
         }
     }
 
-    /// The frame at the front and its neighbours; the frame itself stands in for those that its scene does not have.
-    fn window(&self, front: &Waiting) -> Vec<Arc<LumaPlane>> {
-        let neighbours = self.model.config().neighbours();
+    /// What `model` needs for `steps` evaluations.
+    fn plan(&self, model: &CompactModel, steps: usize, progress: &Progress) -> Result<StripPlan> {
+        let job = Job {
+            format: self.format,
+            input: self.size,
+            output: self.output,
+            steps,
+            threads: self.enhancer.runtime().threads(),
+        };
+        plan_strips(model, &job, progress)
+    }
+
+    /// One evaluation of `model` without noise.
+    fn cheap(&self, model: &CompactModel, progress: &Progress) -> Result<Settings> {
+        let flow = Flow {
+            times: time_grid(1, SHIFT)?,
+            sigma: model.net().sigma(Some(0.0)),
+            seed: 0,
+        };
+        let plan = self.plan(model, 1, progress)?;
+        Ok(Settings { flow, plan })
+    }
+
+    /// The model of a rung and how it runs; nothing for a plain resize and for what there is not.
+    fn on(&self, rung: Rung) -> Option<(&Arc<CompactModel>, &Settings)> {
+        let full = || Some((&self.model, self.settings.as_ref()?));
+        match rung {
+            Rung::Plain => None,
+            Rung::Light => self
+                .light
+                .as_ref()
+                .map(|(model, settings)| (model, settings)),
+            Rung::OneEvaluation => {
+                let one = self.one_evaluation.as_ref();
+                one.map(|settings| (&self.model, settings)).or_else(full)
+            }
+            Rung::Full => full(),
+        }
+    }
+
+    /// The frame at the front and as many neighbours as `model` sees; the frame itself stands in for those that its scene
+    /// does not have.
+    fn window(&self, model: &CompactModel, front: &Waiting) -> Vec<Arc<LumaPlane>> {
+        let neighbours = model.config().neighbours();
         let past = (1..=neighbours).rev().map(|back| {
             let index = self.past.len().checked_sub(back)?;
             self.past
@@ -107,25 +156,39 @@ impl Session for CompactSession {
         let plan = match self.settings.take() {
             // Planning again would warn again.
             Some(settings) if settings.flow.times.len() == steps => settings.plan,
-            old => {
-                let job = Job {
-                    format: self.format,
-                    input: self.size,
-                    output: self.output,
-                    steps,
-                    threads: self.enhancer.runtime().threads(),
-                };
-                match plan_strips(&self.model, &job, progress) {
-                    Ok(plan) => plan,
-                    Err(error) => {
-                        self.settings = old;
-                        return Err(error);
-                    }
+            old => match self.plan(&self.model, steps, progress) {
+                Ok(plan) => plan,
+                Err(error) => {
+                    self.settings = old;
+                    return Err(error);
                 }
-            }
+            },
+        };
+        self.one_evaluation = match steps > 1 || flow.sigma > 0.0 {
+            true => Some(self.cheap(&self.model, progress)?),
+            false => None,
         };
         self.settings = Some(Settings { flow, plan });
         Ok(())
+    }
+
+    fn set_light(&mut self, light: &Arc<Enhancer>, progress: &Progress) -> Result<()> {
+        self.light = None;
+        // It sees the luma that was kept for the model, with as many neighbours as that or fewer.
+        if let Model::Compact(model) = light.model()
+            && model.config().neighbours() <= self.model.config().neighbours()
+        {
+            let settings = self.cheap(model, progress)?;
+            self.light = Some((model.clone(), settings));
+        }
+        Ok(())
+    }
+
+    fn rungs(&self) -> Vec<Rung> {
+        let light = self.light.as_ref().map(|_| Rung::Light);
+        let one = self.one_evaluation.as_ref().map(|_| Rung::OneEvaluation);
+        let all = [Some(Rung::Plain), light, one, Some(Rung::Full)];
+        all.into_iter().flatten().collect()
     }
 
     fn push(&mut self, frame: Frame) {
@@ -142,25 +205,37 @@ impl Session for CompactSession {
         self.waiting.push_back(Waiting { frame, luma, scene });
     }
 
-    fn next(&mut self, end: bool, progress: &Progress) -> Result<Option<Frame>> {
+    fn is_ready(&self, end: bool) -> bool {
+        let needed = if end {
+            0
+        } else {
+            self.model.config().neighbours()
+        };
+        self.settings.is_some() && self.waiting.len() > needed
+    }
+
+    fn next(&mut self, end: bool, rung: Rung, progress: &Progress) -> Result<Option<Frame>> {
         let neighbours = self.model.config().neighbours();
-        let Some((front, settings)) = self.waiting.front().zip(self.settings.as_ref()) else {
+        let Some(front) = self.waiting.front().filter(|_| self.is_ready(end)) else {
             return Ok(None);
         };
-        if !end && self.waiting.len() <= neighbours {
-            return Ok(None);
-        }
-        let request = Enlarge {
-            model: &self.model,
-            frame: &front.frame,
-            window: &self.window(front),
-            output: self.output,
-            flow: &settings.flow,
-            plan: &settings.plan,
+        let frame = match self.on(rung) {
+            None => resized(&front.frame, self.output, progress.cancel_token())?,
+            Some((model, settings)) => {
+                let request = Enlarge {
+                    model,
+                    frame: &front.frame,
+                    window: &self.window(model, front),
+                    output: self.output,
+                    flow: &settings.flow,
+                    plan: &settings.plan,
+                };
+                let (frame, cost) = enlarge(&request, progress)?;
+                self.evaluations += cost.evaluations;
+                self.evaluating += cost.evaluating;
+                frame
+            }
         };
-        let (frame, cost) = enlarge(&request, progress)?;
-        self.evaluations += cost.evaluations;
-        self.evaluating += cost.evaluating;
         if let Some(done) = self.waiting.pop_front() {
             self.past.push_back((done.luma, done.scene));
         }
@@ -181,9 +256,13 @@ impl Session for CompactSession {
     }
 
     fn memory(&self) -> u64 {
-        self.settings
-            .as_ref()
-            .map_or(0, |settings| settings.plan.bytes())
+        let light = self.light.as_ref().map(|(_, settings)| settings);
+        let all = [self.settings.as_ref(), light];
+        let bytes = all
+            .into_iter()
+            .flatten()
+            .map(|settings| settings.plan.bytes());
+        bytes.max().unwrap_or(0)
     }
 
     fn look_ahead(&self) -> usize {

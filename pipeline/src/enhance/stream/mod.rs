@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use self::compact::CompactSession;
 use self::plain::PlainSession;
 use self::released::ReleasedSession;
+use crate::enhance::control::Rung;
 use crate::enhance::{EnhanceOptions, Enhancer, Model};
 use crate::error::{Error, Result};
 use crate::media::frame::{Frame, FrameFormat};
@@ -48,8 +49,25 @@ trait Session: Send + std::fmt::Debug {
     /// Takes the next frame of the stream.
     fn push(&mut self, frame: Frame);
 
-    /// The next finished frame in order; none when frames after it must be seen first, unless this is the `end`.
-    fn next(&mut self, end: bool, progress: &Progress) -> Result<Option<Frame>>;
+    /// The next finished frame in order; none when frames after it must be seen first, unless this is the `end`. What it
+    /// gets is `rung`, if it [is one](Self::rungs).
+    fn next(&mut self, end: bool, rung: Rung, progress: &Progress) -> Result<Option<Frame>>;
+
+    /// Whether [`next`](Self::next) gives a frame.
+    fn is_ready(&self, end: bool) -> bool;
+
+    /// What frames can get one by one, beside everything.
+    fn rungs(&self) -> Vec<Rung> {
+        Vec::new()
+    }
+
+    /// Takes a model for [`Rung::Light`].
+    ///
+    /// # Errors
+    /// As `set_options`; there is no such rung then.
+    fn set_light(&mut self, _light: &Arc<Enhancer>, _progress: &Progress) -> Result<()> {
+        Ok(())
+    }
 
     /// Forgets all frames.
     fn reset(&mut self);
@@ -64,6 +82,35 @@ trait Session: Send + std::fmt::Debug {
     fn look_ahead(&self) -> usize;
 }
 
+/// Decides how much each frame gets, where there may be too little time.
+pub trait Pacer<T>: Send + std::fmt::Debug {
+    /// For the frame with `token`, which is the next one: a rung, and when it is broken off for a cheaper one.
+    fn decide(&mut self, token: &T) -> Pace;
+
+    /// A frame was finished with `rung` in `took`, or its rung was broken off after that.
+    fn done(&mut self, rung: Rung, took: Duration, broken_off: bool);
+}
+
+/// What a [`Pacer`] decides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// What the frame gets,
+    pub rung: Rung,
+    /// unless that is not done by then:
+    pub until: Option<Instant>,
+    /// it gets this.
+    pub fallback: Rung,
+}
+
+impl Pace {
+    /// Everything, however long it takes.
+    pub const FULL: Self = Self {
+        rung: Rung::Full,
+        until: None,
+        fallback: Rung::Full,
+    };
+}
+
 /// Enhances frames one after another. Each frame carries a token `T` (timestamps, metadata) that comes back with it.
 ///
 /// N frames in are N frames out, in order. A scene cut is found by itself; frames never mix across it. An error loses
@@ -76,6 +123,7 @@ pub struct EnhanceStream<T> {
     output: Size,
     progress: Progress,
     session: Box<dyn Session>,
+    pacer: Option<Box<dyn Pacer<T>>>,
     tokens: VecDeque<T>,
     finished: Vec<(Frame, T)>,
     started: bool,
@@ -126,6 +174,7 @@ impl<T: Send> EnhanceStream<T> {
             output,
             progress,
             session,
+            pacer: None,
             tokens: VecDeque::new(),
             finished: Vec::new(),
             started: false,
@@ -154,6 +203,27 @@ impl<T: Send> EnhanceStream<T> {
         self.session.set_options(&options, &self.progress)?;
         self.peak_memory = self.peak_memory.max(self.session.memory());
         Ok(())
+    }
+
+    /// What single frames can get instead of everything, cheapest first, once there is a [pacer](Self::set_pacer); nothing
+    /// where frames are enhanced many at a time.
+    pub fn rungs(&self) -> Vec<Rung> {
+        self.session.rungs()
+    }
+
+    /// Takes a lighter model, for [`Rung::Light`].
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when it needs too much; there is no such rung then.
+    pub fn set_light(&mut self, light: &Arc<Enhancer>) -> Result<()> {
+        self.session.set_light(light, &self.progress)?;
+        self.peak_memory = self.peak_memory.max(self.session.memory());
+        Ok(())
+    }
+
+    /// From now on `pacer` decides what each frame gets.
+    pub fn set_pacer(&mut self, pacer: Option<Box<dyn Pacer<T>>>) {
+        self.pacer = pacer;
     }
 
     /// Takes a frame and returns those that are finished by it (none or more).
@@ -224,13 +294,7 @@ impl<T: Send> EnhanceStream<T> {
         loop {
             self.progress.check()?;
             let start = Instant::now();
-            let Self {
-                enhancer,
-                session,
-                progress,
-                ..
-            } = self;
-            let next = enhancer.runtime().install(|| session.next(end, progress));
+            let next = self.next(end);
             self.busy += start.elapsed();
             let Some(frame) = next? else {
                 return Ok(std::mem::take(&mut self.finished));
@@ -243,6 +307,46 @@ impl<T: Send> EnhanceStream<T> {
                     step: STEP,
                     done: self.frames,
                 });
+            }
+        }
+    }
+
+    /// The next frame, with what the pacer decides for it.
+    fn next(&mut self, end: bool) -> Result<Option<Frame>> {
+        let Self {
+            enhancer,
+            session,
+            progress,
+            pacer,
+            tokens,
+            ..
+        } = self;
+        let ready = session.is_ready(end);
+        let mut next = |rung, progress: &Progress| {
+            let runtime = enhancer.runtime();
+            runtime.install(|| session.next(end, rung, progress))
+        };
+        let Some((pacer, token)) = pacer.as_mut().zip(tokens.front()).filter(|_| ready) else {
+            return next(Rung::Full, progress);
+        };
+        let pace = pacer.decide(token);
+        let start = Instant::now();
+        let tried = match pace.until {
+            Some(until) => next(pace.rung, &progress.until(until)),
+            None => next(pace.rung, progress),
+        };
+        match tried {
+            Err(error) if error.is_cancelled() && progress.check().is_ok() => {
+                pacer.done(pace.rung, start.elapsed(), true);
+                let start = Instant::now();
+                let frame = next(pace.fallback, progress)?;
+                pacer.done(pace.fallback, start.elapsed(), false);
+                Ok(frame)
+            }
+            other => {
+                let frame = other?;
+                pacer.done(pace.rung, start.elapsed(), false);
+                Ok(frame)
             }
         }
     }

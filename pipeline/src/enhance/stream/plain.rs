@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Session;
 use crate::enhance::EnhanceOptions;
+use crate::enhance::control::Rung;
 use crate::error::Result;
 use crate::media::frame::Frame;
 use crate::media::resize::resized;
@@ -37,7 +38,11 @@ impl Session for PlainSession {
         self.frames.push_back(frame);
     }
 
-    fn next(&mut self, _: bool, progress: &Progress) -> Result<Option<Frame>> {
+    fn is_ready(&self, _: bool) -> bool {
+        !self.frames.is_empty()
+    }
+
+    fn next(&mut self, _: bool, _: Rung, progress: &Progress) -> Result<Option<Frame>> {
         let Some(frame) = self.frames.front() else {
             return Ok(None);
         };

@@ -329,6 +329,88 @@ fn settings_change_between_frames() {
     assert_eq!(stream.stats().evaluations, 9, "the old settings stay");
 }
 
+/// Gives each frame what a list says, and remembers what became of it.
+#[derive(Debug)]
+struct Script {
+    paces: VecDeque<Pace>,
+    done: Arc<Mutex<Vec<(Rung, bool)>>>,
+}
+
+impl Pacer<usize> for Script {
+    fn decide(&mut self, _: &usize) -> Pace {
+        self.paces.pop_front().unwrap_or(Pace::FULL)
+    }
+
+    fn done(&mut self, rung: Rung, _: Duration, broken_off: bool) {
+        self.done.lock().unwrap().push((rung, broken_off));
+    }
+}
+
+#[test]
+fn each_frame_gets_what_its_pacer_decides() {
+    let (heavy, light) = (Model::new(true, 3), Model::new(false, 1));
+    let (format, size) = (FrameFormat::i420(), Size::new(12, 8));
+    let options = EnhanceOptions {
+        steps: Some(2),
+        ..scale(4.0)
+    };
+    let frames: Vec<Frame> = (0..5).map(|n| frame(format, size, n)).collect();
+    let full = run(&mut heavy.stream(format, size, options.clone()), &frames);
+    let one = EnhanceOptions {
+        steps: Some(1),
+        noise: Some(0.0),
+        ..scale(4.0)
+    };
+    let once = run(&mut heavy.stream(format, size, one.clone()), &frames);
+    let lightly = run(&mut light.stream(format, size, one), &frames);
+
+    let mut stream = heavy.stream(format, size, options);
+    assert_eq!(
+        stream.rungs(),
+        [Rung::Plain, Rung::OneEvaluation, Rung::Full]
+    );
+    stream.set_light(&light.load(2)).unwrap();
+    assert_eq!(
+        stream.rungs(),
+        [Rung::Plain, Rung::Light, Rung::OneEvaluation, Rung::Full]
+    );
+    let at = |rung| Pace { rung, ..Pace::FULL };
+    // Over before it begins: the frame gets what it falls back to.
+    let late = Pace {
+        rung: Rung::Full,
+        until: Some(Instant::now()),
+        fallback: Rung::Light,
+    };
+    let done = Arc::new(Mutex::new(Vec::new()));
+    stream.set_pacer(Some(Box::new(Script {
+        paces: [
+            at(Rung::Plain),
+            at(Rung::Light),
+            at(Rung::OneEvaluation),
+            late,
+            at(Rung::Full),
+        ]
+        .into(),
+        done: done.clone(),
+    })));
+    let out = run(&mut stream, &frames);
+    let plain = plain_resize(&frames[0], Size::new(48, 32)).unwrap();
+    assert!(equal(&out[..1], &[plain]));
+    assert!(equal(&out[1..2], &lightly[1..2]));
+    assert!(equal(&out[2..3], &once[2..3]));
+    assert!(equal(&out[3..4], &lightly[3..4]));
+    assert!(equal(&out[4..], &full[4..]));
+    let expected = [
+        (Rung::Plain, false),
+        (Rung::Light, false),
+        (Rung::OneEvaluation, false),
+        (Rung::Full, true),
+        (Rung::Light, false),
+        (Rung::Full, false),
+    ];
+    assert_eq!(*done.lock().unwrap(), expected);
+}
+
 #[test]
 fn strange_frames_are_refused_and_not_taken() {
     let model = Model::new(true, 3);

@@ -13,6 +13,7 @@ use candle_core::Tensor;
 
 use super::Session;
 use crate::compact::{LumaPlane, Signature};
+use crate::enhance::control::Rung;
 use crate::enhance::{EnhanceOptions, Enhancer, resolve_steps};
 use crate::error::{Error, Result};
 use crate::media::colour;
@@ -285,7 +286,12 @@ impl Session for ReleasedSession {
         self.waiting.push_back((frame, scene));
     }
 
-    fn next(&mut self, end: bool, progress: &Progress) -> Result<Option<Frame>> {
+    /// A window is one piece of work: its frames are not paced one by one.
+    fn is_ready(&self, _: bool) -> bool {
+        false
+    }
+
+    fn next(&mut self, end: bool, _: Rung, progress: &Progress) -> Result<Option<Frame>> {
         if let Some(frame) = self.done.pop_front() {
             return Ok(Some(frame));
         }

@@ -60,7 +60,7 @@ fn session(enhancer: &Arc<Enhancer>, plan: WindowPlan) -> ReleasedSession {
 fn run(enhancer: &Arc<Enhancer>, level: usize, frames: usize, plan: WindowPlan) -> Vec<Vec<u8>> {
     let mut session = session(enhancer, plan);
     (0..frames).for_each(|index| session.push(frame(level, index)));
-    let next = || session.next(true, &Progress::none()).unwrap();
+    let next = || session.next(true, Rung::Full, &Progress::none()).unwrap();
     std::iter::from_fn(next)
         .map(|frame| codes(&frame))
         .collect()
@@ -128,7 +128,7 @@ fn interrupted(
     (0..17).for_each(|index| session.push(frame(40, 8 * index)));
     let mut out = Vec::new();
     for _ in 0..13 {
-        let frame = session.next(true, &Progress::none()).unwrap();
+        let frame = session.next(true, Rung::Full, &Progress::none()).unwrap();
         out.push(codes(&frame.unwrap()));
     }
     let cancel = CancelToken::new();
@@ -138,10 +138,10 @@ fn interrupted(
             trigger.cancel();
         }
     });
-    let error = session.next(true, &progress).unwrap_err();
+    let error = session.next(true, Rung::Full, &progress).unwrap_err();
     assert!(error.is_cancelled(), "{error}");
     assert_eq!((session.waiting.len(), session.done.len()), (4, 0));
-    let next = || session.next(true, &Progress::none()).unwrap();
+    let next = || session.next(true, Rung::Full, &Progress::none()).unwrap();
     out.extend(std::iter::from_fn(next).map(|frame| codes(&frame)));
     out
 }
@@ -151,7 +151,7 @@ fn a_window_that_fails_before_its_flow_is_tried_again_as_it_was() {
     let (_folder, enhancer) = enhancer();
     let mut whole = session(&enhancer, plan(1920, 13, 2, 1));
     (0..17).for_each(|index| whole.push(frame(40, 8 * index)));
-    let next = || whole.next(true, &Progress::none()).unwrap();
+    let next = || whole.next(true, Rung::Full, &Progress::none()).unwrap();
     let want: Vec<_> = std::iter::from_fn(next)
         .map(|frame| codes(&frame))
         .collect();
@@ -198,11 +198,11 @@ fn a_scene_that_ends_with_its_window_ends() {
             0..13 => frame(20, index),
             _ => frame(150, index - 13),
         });
-        while let Some(frame) = session.next(false, &Progress::none()).unwrap() {
+        while let Some(frame) = session.next(false, Rung::Full, &Progress::none()).unwrap() {
             out.push(codes(&frame));
         }
     }
-    let next = || session.next(true, &Progress::none()).unwrap();
+    let next = || session.next(true, Rung::Full, &Progress::none()).unwrap();
     out.extend(std::iter::from_fn(next).map(|frame| codes(&frame)));
     assert_eq!(out.len(), 16);
     assert!(out[13..] == alone, "the scene before shows");
@@ -215,11 +215,16 @@ fn look_ahead_is_that_of_the_windows_in_force() {
         let mut session = session(&enhancer, plan(1920, window, 2, 1));
         assert_eq!(session.look_ahead(), window - 1);
         for index in 0..window {
-            let early = session.next(false, &Progress::none()).unwrap();
+            let early = session.next(false, Rung::Full, &Progress::none()).unwrap();
             assert!(early.is_none(), "frame {index} of {window}");
             session.push(frame(90, index));
         }
-        assert!(session.next(false, &Progress::none()).unwrap().is_some());
+        assert!(
+            session
+                .next(false, Rung::Full, &Progress::none())
+                .unwrap()
+                .is_some()
+        );
     }
     // Nothing to enlarge: a plain resize waits for nothing.
     let size = Size::new(24, 16);
