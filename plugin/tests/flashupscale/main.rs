@@ -19,5 +19,6 @@ mod leaks;
 mod live;
 mod memory;
 mod properties;
+mod sequences;
 mod siting;
 mod transient;
