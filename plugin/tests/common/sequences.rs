@@ -17,7 +17,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRu
 
 const SEQUENCES: u32 = 300;
 /// Far more than a sequence takes, and what is waited for in it: longer is for ever.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What GLib and GStreamer have warned of.
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -51,6 +51,7 @@ where
         cases: soak.unwrap_or(SEQUENCES),
         failure_persistence: None,
         max_shrink_iters: 300,
+        max_shrink_time: 60_000,
         ..Config::default()
     };
     eprintln!("{} sequences, FLASHVIDEO_SEED={seed}", config.cases);
@@ -75,7 +76,7 @@ fn guarded<V: Debug + Send + 'static>(
     let thread = std::thread::spawn(move || {
         let _ = done.send(test(value));
     });
-    let result = match end.recv_timeout(2 * PATIENCE) {
+    let result = match end.recv_timeout(4 * PATIENCE) {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Timeout) => {
             // What hangs is in the way of all that follows, and to wait for it again and again would take hours.
