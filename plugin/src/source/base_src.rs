@@ -3,6 +3,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use gst::ClockTime;
@@ -24,6 +25,65 @@ use crate::common::{error_message, frame};
 /// A seed that nobody chose, in the range of the property.
 fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish() & 0x7fff_ffff
+}
+
+impl FlashVideoSrc {
+    /// Whether `event` is none that has to be refused: before the base class flushes for it, because where a seek fails after
+    /// that it sends no segment any more.
+    pub(super) fn can_obey(&self, event: &gst::EventRef) -> bool {
+        let gst::EventView::Seek(seek) = event.view() else {
+            return true;
+        };
+        let (rate, _, start_type, start, stop_type, stop) = seek.get();
+        if start.format() != gst::Format::Time {
+            gst::warning!(CAT, imp = self, "only seeks in time are possible");
+            return false;
+        }
+        if rate < 0.0 {
+            gst::warning!(CAT, imp = self, "clips cannot be played backwards");
+            return false;
+        }
+        // An end that is not given is that of the seek before.
+        let time = |kind, at: gst::GenericFormattedValue, old: Option<ClockTime>| match (kind, at) {
+            (gst::SeekType::Set, gst::GenericFormattedValue::Time(at)) => at,
+            (gst::SeekType::None, _) => old,
+            _ => None,
+        };
+        let (start, stop) = (
+            time(start_type, start, None),
+            time(stop_type, stop, self.position().stop),
+        );
+        if let (Some(start), Some(stop)) = (start, stop)
+            && start > stop
+        {
+            gst::warning!(
+                CAT,
+                imp = self,
+                "a seek from {start} to {stop}, which is before it"
+            );
+            return false;
+        }
+        true
+    }
+
+    /// Whether it is the turn of `event` from an application. For a FLUSH_STOP that comes alone the base class would wait until
+    /// its task ends by itself; one that comes while nothing plays would start that task, and an EOS would end the next stream
+    /// before it begins.
+    pub(super) fn is_in_order(&self, event: &gst::EventRef) -> bool {
+        let in_order = match event.type_() {
+            gst::EventType::Eos => self.playing().is_some(),
+            gst::EventType::FlushStart => {
+                let plays = self.playing().is_some();
+                plays && !self.flushing.swap(true, Ordering::SeqCst)
+            }
+            gst::EventType::FlushStop => self.flushing.swap(false, Ordering::SeqCst),
+            _ => true,
+        };
+        if !in_order {
+            gst::debug!(CAT, imp = self, "nothing to do for {event:?}");
+        }
+        in_order
+    }
 }
 
 impl BaseSrcImpl for FlashVideoSrc {
@@ -91,18 +151,19 @@ impl BaseSrcImpl for FlashVideoSrc {
         !self.obj().is_live()
     }
 
+    fn event(&self, event: &gst::Event) -> bool {
+        self.can_obey(event) && BaseSrcImplExt::parent_event(self, event)
+    }
+
     fn do_seek(&self, segment: &mut gst::Segment) -> bool {
         let Some(segment) = segment.downcast_mut::<ClockTime>() else {
-            gst::warning!(CAT, imp = self, "only seeks in time are possible");
             return false;
         };
-        if segment.rate() < 0.0 {
-            gst::warning!(CAT, imp = self, "clips cannot be played backwards");
-            return false;
-        }
         segment.set_time(segment.start());
         let at = segment.position().unwrap_or(ClockTime::ZERO);
-        self.position().restart(at);
+        let mut position = self.position();
+        position.restart(at);
+        position.stop = segment.stop();
         true
     }
 

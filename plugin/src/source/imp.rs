@@ -26,6 +26,7 @@
  *
  * Since: 0.1.0
  */
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use once_cell::sync::Lazy;
@@ -63,6 +64,8 @@ pub struct FlashVideoSrc {
     /// Kept from the first start until the element goes to NULL.
     model: Mutex<Option<(ModelRequest, Arc<Generator>)>>,
     stats: Mutex<Stats>,
+    /// An application has sent FLUSH_START, and no FLUSH_STOP yet.
+    pub(super) flushing: AtomicBool,
 }
 
 impl FlashVideoSrc {
@@ -207,6 +210,10 @@ impl ElementImpl for FlashVideoSrc {
         &TEMPLATES
     }
 
+    fn send_event(&self, event: gst::Event) -> bool {
+        self.can_obey(&event) && self.is_in_order(&event) && self.parent_send_event(event)
+    }
+
     fn change_state(
         &self,
         transition: gst::StateChange,
@@ -219,6 +226,7 @@ impl ElementImpl for FlashVideoSrc {
             return Err(gst::StateChangeError);
         }
         if transition == gst::StateChange::ReadyToPaused {
+            self.flushing.store(false, Ordering::SeqCst);
             self.obj().set_live(self.settings().live);
         }
         let success = self.parent_change_state(transition)?;

@@ -35,6 +35,8 @@ pub(super) struct Position {
     pub output: Option<Output>,
     /// Where to go on, once the frame rate is known.
     pub(super) seek: Option<ClockTime>,
+    /// Where the last seek ends.
+    pub(super) stop: Option<ClockTime>,
     /// The frame that comes next, counted over all clips.
     pub(super) next: u64,
     /// Buffers since `origin`; live, more than frames.

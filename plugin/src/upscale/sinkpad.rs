@@ -60,20 +60,13 @@ impl FlashUpscale {
                 if let Err(text) = caps::parse_input(caps_event.caps()) {
                     return self.refuse(caps_event.caps_owned(), &text);
                 }
-                let mended = self.state().refused.take().is_some();
-                if mended && let Some(segment) = pad.sticky_event::<gst::event::Segment>(0) {
-                    return self.enqueue(event) && self.enqueue(segment.into());
-                }
+                self.state().refused = None;
             }
             gst::EventView::StreamStart(_) | gst::EventView::Segment(_) => {
                 let mut state = self.state();
                 state.eos = false;
                 if state.flow == Err(gst::FlowError::Eos) {
                     state.flow = Ok(gst::FlowSuccess::Ok);
-                }
-                // Not before the caps that belong to it. The pad keeps it until there are some that can be taken.
-                if state.refused.is_some() && event.type_() == gst::EventType::Segment {
-                    return true;
                 }
             }
             gst::EventView::Eos(_) => {
@@ -91,11 +84,6 @@ impl FlashUpscale {
         if !event.is_serialized() {
             return gst::Pad::event_default(pad, Some(&*self.obj()), event);
         }
-        self.enqueue(event)
-    }
-
-    /// Sends a serialized event to the worker.
-    fn enqueue(&self, event: gst::Event) -> bool {
         match self.input() {
             Ok(input) => input.send(Item::Event(event)).is_ok(),
             Err(_) => false,

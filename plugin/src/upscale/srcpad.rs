@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The source pad: queries and events from downstream, and the task's life.
 
+use std::sync::{Arc, Mutex};
+
 use crossbeam::channel::unbounded;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -9,6 +11,7 @@ use super::CAT;
 use super::caps;
 use super::imp::FlashUpscale;
 use super::worker::Worker;
+use crate::common::lock;
 
 impl FlashUpscale {
     pub(super) fn src_activatemode(
@@ -22,12 +25,18 @@ impl FlashUpscale {
         }
         if active {
             let (runs_tx, runs) = unbounded();
-            self.state().worker = Some(runs_tx);
+            let worker = Arc::new(Mutex::new(Some(Worker::new(runs))));
+            {
+                let mut state = self.state();
+                state.worker = Some(runs_tx);
+                state.task = Some(worker.clone());
+            }
             self.start_run();
-            let mut worker = Worker::new(runs);
             let weak = self.obj().downgrade();
             pad.start_task(move || {
-                if let Some(element) = weak.upgrade() {
+                // Nobody else takes this lock before the task is over.
+                let mut worker = lock(&worker);
+                if let (Some(element), Some(worker)) = (weak.upgrade(), worker.as_mut()) {
                     element.imp().catch_panic(
                         || element.imp().worker_panicked(),
                         |imp| worker.iterate(imp),
@@ -42,6 +51,13 @@ impl FlashUpscale {
                 pool.set_flushing(true);
             }
             let stopped = pad.stop_task();
+            // Messages hold the task, and what it calls, until somebody reads them. Its runs, pool and model end here.
+            let worker = self.state().task.take();
+            if let Some(worker) = worker
+                && let Ok(mut worker) = worker.try_lock()
+            {
+                drop(worker.take());
+            }
             self.state().forget_stream();
             stopped.map_err(|e| gst::loggable_error!(CAT, "cannot stop the source pad's task: {e}"))
         }

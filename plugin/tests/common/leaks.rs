@@ -5,18 +5,19 @@ use std::process::Command;
 
 const LEAK: &str = "FLASHVIDEO_TEST_LEAK";
 
-/// What is alive at the end of the ignored test `test`, which ends with [`deinit`].
-fn alive(test: &str, leak: bool) -> Vec<String> {
+/// The ignored test `test`, which ends with [`deinit`], in a process of its own.
+fn tracked(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", test, "--ignored", "--nocapture"])
         .env("GST_TRACERS", "leaks")
         .env("GST_DEBUG", "GST_TRACER:7")
         .env("GST_DEBUG_NO_COLOR", "1");
-    if leak {
-        // The tracer's warning must not be fatal here.
-        command.env(LEAK, "1").env_remove("G_DEBUG");
-    }
+    command
+}
+
+/// What is alive at its end.
+fn alive(command: &mut Command) -> Vec<String> {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{text}");
@@ -28,9 +29,17 @@ fn alive(test: &str, leak: bool) -> Vec<String> {
 
 /// Runs the ignored test `test` under the tracer, which finds nothing.
 pub fn assert_none(test: &str) {
-    assert_eq!(alive(test, false), Vec::<String>::new());
-    // It would have found something.
-    assert_eq!(alive(test, true).len(), 1);
+    assert_eq!(alive(&mut tracked(test)), Vec::<String>::new());
+    // It would have found something, and that its warning is not fatal.
+    let mut leaking = tracked(test);
+    leaking.env(LEAK, "1").env_remove("G_DEBUG");
+    assert_eq!(alive(&mut leaking).len(), 1);
+}
+
+/// Runs the ignored test `test` under the tracer, which finds nothing. Warnings are not fatal: the test looks at them itself.
+pub fn assert_none_and_go_on(test: &str) {
+    let mut command = tracked(test);
+    assert_eq!(alive(command.env_remove("G_DEBUG")), Vec::<String>::new());
 }
 
 /// Lets the tracer tell what it found.

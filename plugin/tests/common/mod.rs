@@ -2,6 +2,7 @@
 //! What the tests of both elements share.
 
 pub mod leaks;
+pub mod sequences;
 
 use std::sync::Once;
 

@@ -18,6 +18,8 @@ mod latched;
 mod leaks;
 mod live;
 mod memory;
+mod ops;
 mod properties;
+mod sequences;
 mod siting;
 mod transient;

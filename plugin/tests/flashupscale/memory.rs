@@ -199,3 +199,29 @@ fn no_buffer_for_a_frame_is_an_error() {
     let given = std::iter::from_fn(|| fixture.harness.try_pull()).count();
     assert_eq!(given, 2);
 }
+
+#[test]
+fn nothing_of_a_stream_stays_because_nobody_reads_the_bus() {
+    let mut fixture = Fixture::new(&[("bypass", "true")]);
+    let pool = gst_video::VideoBufferPool::new().upcast::<gst::BufferPool>();
+    let offered = pool.clone();
+    let src = fixture.element.static_pad("src").unwrap();
+    src.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, move |_, info| {
+        if let Some(gst::PadProbeData::Query(query)) = &mut info.data
+            && let gst::QueryViewMut::Allocation(query) = query.view_mut()
+        {
+            query.add_allocation_pool(Some(&offered), 32 * 32 * 3 / 2, 0, 0);
+            return gst::PadProbeReturn::Handled;
+        }
+        gst::PadProbeReturn::Ok
+    });
+    fixture
+        .harness
+        .set_src_caps(caps(gst_video::VideoFormat::I420, 8, 8));
+    fixture.harness.push(i420(8, 8, 0)).unwrap();
+    fixture.harness.pull().unwrap();
+    assert!(pool.is_active());
+    // Messages on the bus, which hold the task, are still there.
+    fixture.element.set_state(gst::State::Ready).unwrap();
+    assert!(!pool.is_active());
+}

@@ -13,3 +13,4 @@ mod leaks;
 mod live;
 mod messages;
 mod seek;
+mod sequences;

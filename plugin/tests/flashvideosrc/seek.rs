@@ -72,7 +72,22 @@ fn backwards_is_refused() {
         gst::SeekType::Set,
         FRAME * 4,
     );
-    assert!(!fixture.harness.push_upstream_event(event));
+    assert!(!fixture.harness.push_upstream_event(event.clone()));
+    assert!(!fixture.element.send_event(event));
+    let bytes = gst::event::Seek::new(
+        1.0,
+        gst::SeekFlags::FLUSH,
+        gst::SeekType::Set,
+        gst::format::Bytes::from_u64(7),
+        gst::SeekType::None,
+        gst::format::Bytes::NONE,
+    );
+    assert!(!fixture.element.send_event(bytes));
+    // Nothing was flushed for them: the segment is still there, and so are the frames.
+    let events = fixture.events_to_eos();
+    let flushed = |event: &gst::Event| event.type_() == gst::EventType::FlushStart;
+    assert!(!events.iter().any(flushed));
+    assert_eq!(fixture.buffers().len(), FRAMES - 1);
 }
 
 #[test]
@@ -83,4 +98,50 @@ fn the_seeking_query_knows() {
         assert!(fixture.element.query(&mut query));
         assert_eq!(query.result().0, seekable);
     }
+}
+
+#[test]
+fn an_end_before_the_beginning_is_refused() {
+    let mut fixture = Fixture::new(&[("num-clips", "0"), ("num-frames", "1")]);
+    fixture.pull();
+    let stop = Some(FRAME * 5);
+    assert!(seek(&mut fixture, FRAME * 2, stop));
+    assert_eq!(
+        after_flush(&mut fixture).last().unwrap().pts(),
+        Some(FRAME * 4)
+    );
+    assert!(!seek(&mut fixture, FRAME * 6, stop));
+    // The end of the seek before is still in force.
+    let beyond = gst::event::Seek::new(
+        1.0,
+        gst::SeekFlags::FLUSH,
+        gst::SeekType::Set,
+        FRAME * 6,
+        gst::SeekType::None,
+        gst::ClockTime::NONE,
+    );
+    assert!(!fixture.harness.push_upstream_event(beyond));
+}
+
+#[test]
+fn flushes_may_come_alone_twice_and_in_any_order() {
+    let mut fixture = Fixture::new(&[("num-clips", "0"), ("num-frames", "1")]);
+    // One letter for each event: start, stop.
+    for order in ["O", "OO", "SSO", "SOO", "OSO", "SSOO"] {
+        fixture.pull();
+        for event in order.chars() {
+            fixture.element.send_event(match event {
+                'S' => gst::event::FlushStart::new(),
+                _ => gst::event::FlushStop::new(true),
+            });
+        }
+        fixture.pull();
+    }
+    fixture.element.set_state(gst::State::Ready).unwrap();
+    for event in [gst::event::FlushStart::new(), gst::event::Eos::new()] {
+        assert!(!fixture.element.send_event(event), "nothing plays");
+    }
+    // What was refused has not been kept for later either.
+    fixture.element.set_state(gst::State::Playing).unwrap();
+    fixture.pull();
 }

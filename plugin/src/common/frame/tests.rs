@@ -270,9 +270,12 @@ fn unpacked(buffer: &gst::BufferRef, info: &VideoInfo) -> Vec<Vec<u16>> {
             width as i32,
         );
         for pixel in line.chunks(line.len() / width) {
-            let of = |index: usize| match wide {
-                true => u16::from_ne_bytes([pixel[2 * index], pixel[2 * index + 1]]),
-                false => pixel[index].into(),
+            let of = |index: usize| {
+                if wide {
+                    u16::from_ne_bytes([pixel[2 * index], pixel[2 * index + 1]])
+                } else {
+                    pixel[index].into()
+                }
             };
             // Alpha comes first there and last here.
             for (component, index) in components.iter_mut().zip([1, 2, 3, 0]) {

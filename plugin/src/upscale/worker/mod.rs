@@ -46,6 +46,8 @@ pub(super) struct Worker {
     /// Frames of this run that went into the model, and that came out.
     taken: u64,
     given: u64,
+    /// A segment for which there are no caps yet: these go first.
+    held_segment: Option<gst::Event>,
     /// Events to be pushed once so many frames have come out.
     waiting: VecDeque<(u64, gst::Event)>,
 }
@@ -67,6 +69,7 @@ impl Worker {
             told_about_size: false,
             taken: 0,
             given: 0,
+            held_segment: None,
             waiting: VecDeque::new(),
         }
     }
@@ -113,6 +116,7 @@ impl Worker {
         self.failed = false;
         self.complained = false;
         self.segment = None;
+        self.held_segment = None;
         self.input_caps = run.caps.clone();
     }
 
@@ -195,6 +199,7 @@ impl Worker {
                 self.drain(imp, run);
                 self.title = None;
                 self.segment = None;
+                self.held_segment = None;
                 self.forgive_eos();
             }
             gst::EventView::Caps(caps) => {
@@ -220,6 +225,10 @@ impl Worker {
                 // A flush may have taken the caps away that were to come before it.
                 if self.input_caps.is_some() && self.is_stale() {
                     self.negotiate(imp, run);
+                }
+                if imp.srcpad.current_caps().is_none() {
+                    self.held_segment = Some(event);
+                    return;
                 }
             }
             gst::EventView::Gap(_) | gst::EventView::SegmentDone(_) | gst::EventView::Eos(_) => {

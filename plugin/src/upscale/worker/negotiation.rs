@@ -72,6 +72,9 @@ impl Worker {
                 return Err(gst::FlowError::NotNegotiated);
             }
         }
+        if let Some(segment) = self.held_segment.take() {
+            imp.srcpad.push_event(segment);
+        }
         // The old pool is inactive before downstream is asked for the new one, which may be the same.
         self.negotiated = None;
         imp.state().pool = None;
