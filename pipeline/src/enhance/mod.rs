@@ -5,6 +5,8 @@
 //! enhanced, [`EnhanceOptions`] says how; [`control`] says how much where there is too little time.
 
 pub mod control;
+#[doc(hidden)]
+pub mod drag;
 mod model;
 mod options;
 pub mod stream;

@@ -3,7 +3,7 @@
 //!
 //! # Locking
 //!
-//! `settings`, `begun`, `state`, `model` and `stats` each protect plain values and are held only to read or write these. No
+//! `settings`, `begun`, `state`, `model`, `stats` and `timing` each protect plain values and are held only to read or write these. No
 //! thread takes two of them at once, and none is held across inference, a pad push, a query, a join or a message, so
 //! there is no order to keep.
 
@@ -39,6 +39,7 @@ use gst::subclass::prelude::*;
 
 use super::latency::Latency;
 use super::model_slot::ModelSlot;
+use super::pace::{Known, Timing};
 use super::run::{Leaving, Run, RunControl};
 use super::settings::{Begun, ModelRequest, Settings};
 use super::stats::Stats;
@@ -112,6 +113,7 @@ pub struct FlashUpscale {
     begun: Mutex<Option<Begun>>,
     state: Mutex<State>,
     stats: Mutex<Stats>,
+    pub(super) timing: Timing,
 }
 
 impl FlashUpscale {
@@ -139,6 +141,7 @@ impl FlashUpscale {
     /// A model that cannot be had is no reason to end a session that has one: editors set properties at each keystroke.
     fn begin(&self) -> Result<(), gst::StateChangeError> {
         *self.stats() = Stats::default();
+        *self.timing.lock() = Known::default();
         let settings = self.set_settings();
         let request = match (settings.request(), self.model.request()) {
             (Ok(request), _) => request,
@@ -233,6 +236,7 @@ impl ObjectSubclass for FlashUpscale {
             begun: Mutex::default(),
             state: Mutex::default(),
             stats: Mutex::default(),
+            timing: Timing::default(),
         }
     }
 }
@@ -253,7 +257,7 @@ impl ObjectImpl for FlashUpscale {
         static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
             let mut all = Settings::properties();
             all.push(property::stats(
-                "frames, fps, ms-per-evaluation, evaluations, peak-memory (bytes); model and steps in force, which are notified",
+                "frames, fps, ms-per-evaluation, evaluations, peak-memory (bytes); model, steps and rung in force, which are notified; frames by rung, broken-off, late, dropped",
             ));
             all
         });
@@ -285,7 +289,11 @@ impl ObjectImpl for FlashUpscale {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
-            "stats" => self.stats().to_structure().to_value(),
+            "stats" => {
+                let mut stats = self.stats().to_structure();
+                self.timing.lock().add_to(&mut stats);
+                stats.to_value()
+            }
             name => lock(&self.settings).get(name),
         }
     }

@@ -15,15 +15,20 @@ pub(super) struct Latency {
     pub max: gst::ClockTime,
 }
 
-/// A frame waits for the `look_ahead` frames behind it, and has the time of one frame to be computed. As many more can
-/// wait as the channel holds.
-pub(super) fn latency(look_ahead: usize, framerate: gst::Fraction) -> Latency {
-    let duration = match (framerate.numer(), framerate.denom()) {
+/// Time from one frame to the next.
+pub(super) fn frame_duration(framerate: gst::Fraction) -> gst::ClockTime {
+    match (framerate.numer(), framerate.denom()) {
         (1.., 1..) => gst::ClockTime::SECOND
             .mul_div_round(framerate.denom() as u64, framerate.numer() as u64)
             .unwrap_or(UNKNOWN_FRAME_DURATION),
         _ => UNKNOWN_FRAME_DURATION,
-    };
+    }
+}
+
+/// A frame waits for the `look_ahead` frames behind it, and has the time of one frame to be computed: the pacer sees to it that
+/// it takes no more. As many more can wait as the channel holds.
+pub(super) fn latency(look_ahead: usize, framerate: gst::Fraction) -> Latency {
+    let duration = frame_duration(framerate);
     let min = duration * (look_ahead as u64 + 1);
     Latency {
         min,
@@ -43,9 +48,9 @@ mod tests {
             min: ms(min),
             max: ms(max),
         };
-        assert_eq!(at_25(0), expected(40, 200));
-        assert_eq!(at_25(1), expected(80, 240));
-        assert_eq!(at_25(48), expected(1960, 2120));
+        assert_eq!(at_25(0), expected(40, 80));
+        assert_eq!(at_25(1), expected(80, 120));
+        assert_eq!(at_25(48), expected(1960, 2000));
         // 30000/1001 frames in a second, and a rate that is not known.
         let ntsc = latency(1, gst::Fraction::new(30000, 1001));
         assert_eq!(ntsc.min, gst::ClockTime::from_nseconds(2 * 33_366_667));

@@ -6,6 +6,7 @@ use gst_video::VideoInfo;
 use gst_video::video_meta::{VideoMetaTransformScale, tags as video_tags};
 
 /// A buffer without memory, so that a bounded upstream pool gets its picture back while the frame is in the model.
+#[derive(Debug)]
 pub(super) struct Metadata(gst::Buffer);
 
 impl Metadata {
@@ -20,6 +21,11 @@ impl Metadata {
             ..,
         )?;
         Ok(Self(kept))
+    }
+
+    /// When the frame is to be seen, in its segment.
+    pub fn pts(&self) -> Option<gst::ClockTime> {
+        self.0.pts()
     }
 
     /// Gives `output` what the input buffer had. Metas that carry positions in the picture are scaled with it; metas

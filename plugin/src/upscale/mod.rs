@@ -8,6 +8,7 @@
 //! | `settings` | their values, and what the presets stand for |
 //! | `caps` | negotiation arithmetic |
 //! | `latency` | what a live pipeline has to wait for |
+//! | `pace` | how much each frame gets where there is too little time |
 //! | `run` | the bounded channel between the two pads and how it is stopped |
 //! | `sinkpad`, `srcpad` | what other elements ask of the pads |
 //! | `worker` | the source pad's task: everything serialized, in order |
@@ -30,6 +31,7 @@ mod loader;
 mod metadata;
 mod model_slot;
 mod output;
+mod pace;
 mod properties;
 mod run;
 mod settings;
@@ -81,7 +83,10 @@ glib::wrapper! {
 /// Registers the element. Its rank is none: enlarging is never what autoplugging should do by itself.
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]
-    Preset::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    {
+        Preset::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        pace::Adaptive::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
 
     gst::Element::register(
         Some(plugin),

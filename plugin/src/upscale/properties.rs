@@ -5,6 +5,7 @@ use gst::glib;
 use gst::prelude::*;
 
 use super::Preset;
+use super::pace::Adaptive;
 use super::settings::{DEFAULT_SCALE, MAX_GUIDANCE_SCALE, MAX_SCALE, MAX_STEPS, Settings};
 use crate::common::compute::ComputeSettings;
 use crate::common::property::{self, UNSET};
@@ -75,6 +76,11 @@ impl Settings {
                 .mutable_playing()
                 .controllable()
                 .build(),
+            glib::ParamSpecEnum::builder_with_default("adaptive", Adaptive::default())
+                .nick("Adaptive")
+                .blurb("When frames get less (a smaller model, a plain resize) so that none is late")
+                .mutable_playing()
+                .build(),
         ];
         all.extend(ComputeSettings::properties());
         all
@@ -92,6 +98,7 @@ impl Settings {
             "guidance-scale" => self.guidance_scale = property::amount(value),
             "preset" => self.preset = property::get(value),
             "bypass" => self.bypass = property::get(value),
+            "adaptive" => self.adaptive = property::get(value),
             name if self.compute.set(name, value) => {}
             name => unreachable!("no property {name} was installed"),
         }
@@ -109,6 +116,7 @@ impl Settings {
             "guidance-scale" => property::from_amount(self.guidance_scale),
             "preset" => self.preset.to_value(),
             "bypass" => self.bypass.to_value(),
+            "adaptive" => self.adaptive.to_value(),
             name => match self.compute.get(name) {
                 Some(value) => value,
                 None => unreachable!("no property {name} was installed"),

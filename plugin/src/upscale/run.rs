@@ -10,8 +10,9 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use crossbeam::select;
 use flashvideo::CancelToken;
 
-/// Items that may wait before the worker. Back pressure begins here; the model holds its own few frames beside.
-pub(super) const QUEUE_LENGTH: usize = 4;
+/// Items that may wait before the worker. Back pressure begins here; the model holds its own few frames beside. In a live
+/// pipeline each more would be a frame's time more that its picture is behind.
+pub(super) const QUEUE_LENGTH: usize = 1;
 
 /// Never sent: such channels only tell that the other side is gone.
 pub(super) enum Never {}

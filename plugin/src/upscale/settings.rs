@@ -4,6 +4,7 @@
 use flashvideo::{EnhanceOptions, Size, Target};
 
 use super::Preset;
+use super::pace::Adaptive;
 use crate::common::compute::{Compute, ComputeSettings};
 
 pub(super) const DEFAULT_SCALE: f64 = 4.0;
@@ -12,7 +13,7 @@ pub(super) const MAX_STEPS: u32 = flashvideo::enhance::MAX_STEPS as u32;
 pub(super) const MAX_GUIDANCE_SCALE: f64 = 100.0;
 pub(super) const MODEL: &str = "builtin";
 
-const LIVE_MODEL: &str = "builtin:live";
+pub(super) const LIVE_MODEL: &str = "builtin:live";
 
 /// A copy of all properties.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +31,7 @@ pub(super) struct Settings {
     pub guidance_scale: Option<f64>,
     pub preset: Preset,
     pub bypass: bool,
+    pub adaptive: Adaptive,
     pub compute: ComputeSettings,
 }
 
@@ -45,6 +47,7 @@ impl Default for Settings {
             guidance_scale: None,
             preset: Preset::default(),
             bypass: false,
+            adaptive: Adaptive::default(),
             compute: ComputeSettings::default(),
         }
     }
@@ -119,6 +122,15 @@ impl Settings {
             seed: self.seed,
             guidance_scale: self.guidance_scale,
             prompt: prompt.unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// Whether frames get less where there is too little time, in a pipeline that is `live` or not.
+    pub fn is_paced(&self, live: bool) -> bool {
+        match self.adaptive {
+            Adaptive::Auto => live || self.preset == Preset::Live,
+            Adaptive::Never => false,
+            Adaptive::Always => true,
         }
     }
 

@@ -88,7 +88,17 @@ impl FlashUpscale {
             ];
             scale_pointer(event.make_mut().structure_mut(), factors);
         }
-        // QoS passes like everything else: upstream may skip frames, this element never does.
+        if let gst::EventView::Qos(qos) = event.view() {
+            let (_, _, diff, time) = qos.get();
+            if let Some(time) = time {
+                self.timing.downstream_says(time, diff);
+            }
+            // Late frames get less here; upstream need not skip any. Without that it may: this element never does.
+            let live = self.timing.lock().live;
+            if self.settings().is_paced(live) {
+                return true;
+            }
+        }
         gst::Pad::event_default(pad, Some(&*self.obj()), event)
     }
 
@@ -102,6 +112,11 @@ impl FlashUpscale {
                 }
                 let (live, mut min, mut max) = peer.result();
                 let own = self.state().latency;
+                {
+                    let mut known = self.timing.lock();
+                    known.live = live;
+                    known.upstream = min;
+                }
                 if live && let Some(own) = own {
                     min += own.min;
                     max = max.opt_add(own.max);

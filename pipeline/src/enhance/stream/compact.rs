@@ -10,7 +10,7 @@ use crate::compact::{
     CompactModel, Enlarge, Flow, Job, LumaPlane, SHIFT, Signature, StripPlan, enlarge,
 };
 use crate::enhance::control::Rung;
-use crate::enhance::{EnhanceOptions, Enhancer, Model, plan_strips, resolve_steps};
+use crate::enhance::{EnhanceOptions, Enhancer, Model, drag, plan_strips, resolve_steps};
 use crate::error::Result;
 use crate::flow::euler::time_grid;
 use crate::media::frame::{Frame, FrameFormat};
@@ -230,6 +230,7 @@ impl Session for CompactSession {
                     flow: &settings.flow,
                     plan: &settings.plan,
                 };
+                drag::wait(rung, progress.cancel_token())?;
                 let (frame, cost) = enlarge(&request, progress)?;
                 self.evaluations += cost.evaluations;
                 self.evaluating += cost.evaluating;

@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
-use flashvideo::{EnhanceOptions, EnhanceStream, Enhancer, Error, Frame, plain_resize};
+use flashvideo::{EnhanceOptions, EnhanceStream, Enhancer, Error, Frame, Progress, plain_resize};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::super::CAT;
 use super::super::imp::FlashUpscale;
-use super::super::latency::latency;
+use super::super::latency::{frame_duration, latency};
 use super::super::metadata::Metadata;
+use super::super::pace::FramePacer;
 use super::super::run::Run;
-use super::super::settings::Settings;
+use super::super::settings::{LIVE_MODEL, Settings};
 use super::{Finished, Worker};
 use crate::common::frame::frame_size;
 use crate::common::messages::Messages;
@@ -45,6 +46,8 @@ pub(super) struct ModelStream {
     in_force: EnhanceOptions,
     /// What it was asked for last: the same, or what it has refused.
     asked: EnhanceOptions,
+    /// Whether a pacer decides what frames get.
+    paced: bool,
 }
 
 impl ModelStream {
@@ -85,6 +88,17 @@ impl ModelStream {
                 gst::ResourceError::Settings,
                 ("the old settings stay: {error}")
             ),
+        }
+    }
+
+    /// A lighter model for frames that there is too little time for, if this is not it; without it they are resized.
+    fn take_light_model(&mut self, imp: &FlashUpscale) {
+        if self.model.name() == LIVE_MODEL || self.model.reads_text() {
+            return;
+        }
+        let light = Enhancer::load(LIVE_MODEL, self.model.runtime(), &Progress::none());
+        if let Err(error) = light.and_then(|light| self.stream.set_light(&light)) {
+            gst::info!(CAT, imp = imp, "no lighter model: {error}");
         }
     }
 
@@ -168,13 +182,48 @@ impl Worker {
                     stream,
                     in_force: options.clone(),
                     asked: options,
+                    paced: false,
                 });
                 self.update_latency(imp);
             }
         }
+        self.keep_pace(imp, settings);
         self.tell_about_prompt(imp);
         self.tell_about_size(imp);
         Ok(())
+    }
+
+    /// Lets a pacer decide what frames get, or not any more.
+    fn keep_pace(&mut self, imp: &FlashUpscale, settings: &Settings) {
+        let segment = self
+            .segment
+            .as_ref()
+            .and_then(|s| s.downcast_ref::<gst::ClockTime>());
+        let live = {
+            let mut known = imp.timing.lock();
+            if known.segment.as_ref() != segment {
+                known.segment = segment.cloned();
+            }
+            known.live
+        };
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
+        let paced = settings.is_paced(live);
+        if paced == stream.paced {
+            return;
+        }
+        stream.paced = paced;
+        if !paced {
+            stream.stream.set_pacer(None);
+            return;
+        }
+        stream.take_light_model(imp);
+        let rungs = stream.stream.rungs();
+        if !rungs.is_empty() {
+            let pacer = FramePacer::new(&imp.obj(), &imp.timing, &rungs);
+            stream.stream.set_pacer(Some(Box::new(pacer)));
+        }
     }
 
     /// One message for a whole stream: compact models have learnt to enlarge, and what they add is gone when their picture is
@@ -221,6 +270,11 @@ impl Worker {
         // A plain resize waits for nothing.
         let look_ahead = self.stream.as_ref().map_or(0, ModelStream::look_ahead);
         let latency = latency(look_ahead, negotiated.input_info.fps());
+        {
+            let mut known = imp.timing.lock();
+            known.own = latency.min;
+            known.period = frame_duration(negotiated.input_info.fps());
+        }
         let old = imp.state().latency.replace(latency);
         if old != Some(latency) {
             gst::debug!(CAT, imp = imp, "own latency is now {latency:?}");
