@@ -75,8 +75,8 @@ fn mixed_video_is_interlaced() {
 
 #[test]
 fn the_remedy_is_one() {
+    init();
     if gst::ElementFactory::find("deinterlace").is_none() {
-        init();
         println!("skipped: there is no element deinterlace");
         return;
     }
