@@ -8,14 +8,14 @@ cd "$(dirname "$0")/.."
 export PATH="$PWD/build/tools/bin:$HOME/.cargo/bin:$PATH"
 tool=cargo-deb@3.8.0
 
-if ! command -v dpkg-shlibdeps >/dev/null; then
-    echo "a Debian package is made on Debian or a relative: dpkg-shlibdeps of the package dpkg-dev is missing" >&2
+if ! command -v dpkg >/dev/null; then
+    echo "a Debian package is made on Debian or a relative" >&2
     exit 1
 fi
+packaging/build.sh
 # Beside what is built, not into the user's folders.
 cargo deb --version >/dev/null 2>&1 || cargo install --locked --root build/tools "$tool"
 
-packaging/build.sh
 architecture=$(dpkg --print-architecture)
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
