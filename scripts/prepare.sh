@@ -15,7 +15,7 @@ export PATH="$HOME/.cargo/bin:$PATH"
 packages=(
     build-essential pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev gstreamer1.0-tools
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
-    gstreamer1.0-libav gstreamer1.0-x
+    gstreamer1.0-libav gstreamer1.0-x ffmpeg
 )
 [ "$purpose" = test ] && packages+=(curl python3-gi gir1.2-gstreamer-1.0 gir1.2-ges-1.0)
 [ "$purpose" = lint ] && packages+=(meson ninja-build python3-venv)

@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: MPL-2.0
 //! `flashvideo`: enhances video files, makes clips from prompts, and works on the models' files.
 //!
-//! The elements are linked into the program, so nothing has to be installed into GStreamer's plugin path.
+//! It loads the plugin that was built or installed with it.
 //!
 //! | folder | subject |
 //! |---|---|
 //! | `commands` | one file for each command: its arguments and what it does |
-//! | `media` | GStreamer: pipelines, formats, pictures |
+//! | `jobs` | what `enhance` does: names to jobs, and one job from clip to file |
+//! | `media` | GStreamer: the elements, windows, pictures |
+//! | `ffmpeg` | clips in and out by the program ffmpeg |
 //! | `model` | files of models: names, shapes, reading, writing, fetching |
 
 mod commands;
+mod ffmpeg;
+mod interrupt;
+mod jobs;
 mod media;
 mod model;
 mod output;
 mod picture;
 mod progress;
+mod report;
 mod terminal;
 
 use std::process::ExitCode;

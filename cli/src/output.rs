@@ -39,11 +39,22 @@ impl PartialFile {
         let mut partial = std::ffi::OsString::from(format!(".{}-", std::process::id()));
         partial.push(name);
         partial.push(".partial");
+        let path = folder.join(partial);
+        // Better known now than after hours of work.
+        fs::File::create(&path)
+            .with_context(|| format!("the folder '{}' cannot be written", folder.display()))?;
         Ok(Self {
-            path: folder.join(partial),
+            path,
             target: target.to_owned(),
             overwrite,
         })
+    }
+
+    /// Another file that is in the way to this one: beside it, and gone when it is dropped.
+    pub fn beside(&self, suffix: &str) -> Scratch {
+        let mut name = self.path.clone().into_os_string();
+        name.push(suffix);
+        Scratch(name.into())
     }
 
     /// Where to write.
@@ -62,6 +73,24 @@ impl PartialFile {
         refuse_existing(&partial.target, partial.overwrite)
             .and_then(|()| fs::rename(&partial.path, &partial.target).context("renaming"))
             .with_context(|| format!("the result was left in '{}'", partial.path.display()))
+    }
+}
+
+/// A file that nobody needs in the end.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It may never have been created.
+        let _ = fs::remove_file(&self.0);
     }
 }
 

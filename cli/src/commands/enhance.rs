@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
-//! `flashvideo enhance`: a file in, a larger and sharper file out, with sound and subtitles kept.
+//! `flashvideo enhance`: clips in, larger and sharper ones out, with everything else that is in them.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,74 +7,262 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::media::container::{CRF, Container};
+use super::DAMAGED;
+use crate::ffmpeg::codec::{CRF, Chroma, Codec, Engine, Wish};
+use crate::ffmpeg::decode::{DecodeOptions, Deinterlace};
+use crate::interrupt;
+use crate::jobs::inputs::{self, Job};
+use crate::jobs::job::{self, End, Settings};
 use crate::media::enhancer::Options;
-use crate::media::run::{self, Outcome};
-use crate::media::transcode::{self, Job};
-use crate::output::PartialFile;
-use crate::progress::Watch;
+use crate::report::{Report, Style};
 
-/// What shells expect of a program that ended on Ctrl-C.
-const INTERRUPTED: u8 = 130;
-
-/// Enlarges and sharpens a video file; sound and subtitles are kept
+/// Enlarges and sharpens clips; sound, subtitles, chapters and tags are kept
+///
+/// Any clip that ffmpeg reads goes in: files, folders (which are mirrored), numbered pictures (frame_%05d.png), single
+/// pictures, URIs, y4m by standard input (-). The extension of OUT chooses the format: .mp4, .mov, .mkv, .webm, .png, .jpg,
+/// frame_%05d.png, .y4m, or - for y4m by standard output. What does not come through as it is is named.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, override_usage = "flashvideo enhance [OPTIONS] <IN>... <OUT>")]
 pub struct Enhance {
-    /// The clip to enhance: anything GStreamer decodes
-    input: PathBuf,
-
-    /// The file to write: .mp4, .mov, .mkv or .webm
-    output: PathBuf,
+    /// The clips to enhance, then the file or folder to write
+    #[arg(required = true, num_args = 2.., value_names = ["IN", "OUT"])]
+    files: Vec<PathBuf>,
 
     #[command(flatten)]
     options: Options,
+
+    /// Codec of the video [default: h264; hevc for high dynamic range, vp9 in .webm; with transparency what keeps it]
+    #[arg(long, value_enum)]
+    codec: Option<Codec>,
 
     /// Quality of the encoded video, 0 (lossless) to 51 (worst)
     #[arg(long, default_value_t = CRF, value_parser = clap::value_parser!(u32).range(0..=51))]
     crf: u32,
 
-    /// Overwrite the output if it exists
+    /// Resolution of colour in the encoded video
+    #[arg(long, value_enum, default_value_t)]
+    chroma: Chroma,
+
+    /// Who encodes
+    #[arg(long, value_enum, default_value_t)]
+    encoder: Engine,
+
+    /// What becomes of interlaced pictures
+    #[arg(long, value_enum, default_value_t)]
+    deinterlace: Deinterlace,
+
+    /// Begin at this time: seconds, or HH:MM:SS
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    start: Option<f64>,
+
+    /// End at this time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    end: Option<f64>,
+
+    /// Only so many frames: a quick look
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    frames: Option<u64>,
+
+    /// Frames in a second of numbered pictures
+    #[arg(long, value_name = "RATE", default_value = "25", value_parser = parse_rate)]
+    fps: String,
+
+    /// Also writes a picture of one frame: the plain enlargement on the left, the result on the right
+    #[arg(long, value_name = "FILE.png")]
+    before_after: Option<PathBuf>,
+
+    /// Ctrl-C keeps what is done, as a clip that ends there
+    #[arg(long)]
+    keep_partial: bool,
+
+    /// Overwrite outputs that exist
     #[arg(long)]
     force: bool,
+
+    /// Tell what happens in lines of JSON on standard output, progress once a second
+    #[arg(long)]
+    json: bool,
+
+    /// Tell nothing but warnings and errors
+    #[arg(long, conflicts_with = "json")]
+    quiet: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  flashvideo enhance old.mp4 new.mp4
+  flashvideo enhance --to 4k --codec hevc holiday/ out/
+  flashvideo enhance --start 1:30 --frames 50 --before-after look.png film.mkv look.mkv
+  ffmpeg -i in.avi -f yuv4mpegpipe - | flashvideo enhance - - | ffplay -
+
+Exit codes: 0 done; 1 failed; 2 wrong arguments; 3 done as far as a damaged clip can be read; 130 ended by Ctrl-C.";
+
+/// Seconds, `MM:SS` or `HH:MM:SS`, with a fraction.
+pub(super) fn parse_time(text: &str) -> Result<f64, String> {
+    let wrong = || {
+        format!("'{text}' is no time: expected seconds or HH:MM:SS, as in 90, 1:30 or 0:01:30.5")
+    };
+    let parts: Vec<f64> = text
+        .split(':')
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .map_err(|_| wrong())?;
+    let right = parts.len() <= 3 && parts.iter().all(|part| part.is_finite() && *part >= 0.0);
+    let small = parts.iter().skip(1).all(|part| *part < 60.0);
+    if !right || !small {
+        return Err(wrong());
+    }
+    Ok(parts.iter().fold(0.0, |sum, part| 60.0 * sum + part))
+}
+
+/// A positive number, or a ratio such as `30000/1001`.
+fn parse_rate(text: &str) -> Result<String, String> {
+    let (frames, seconds) = text.split_once('/').unwrap_or((text, "1"));
+    match (frames.parse::<f64>(), seconds.parse::<f64>()) {
+        (Ok(frames), Ok(seconds))
+            if frames > 0.0 && seconds > 0.0 && frames / seconds <= 1000.0 =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!(
+            "'{text}' is no frame rate: expected a number or a ratio, as in 25 or 30000/1001"
+        )),
+    }
 }
 
 impl Enhance {
-    /// Runs the command; exit code 130 when it was interrupted, which leaves nothing behind.
+    /// Runs the command; the exit code is that of the worst job.
     ///
     /// # Errors
-    /// When the input cannot be read or enhanced, or the output cannot be written.
+    /// When the one job fails, or the arguments do not fit the files there are.
     pub fn run(self) -> Result<ExitCode> {
-        if !self.input.is_file() {
-            bail!("'{}' is no file", self.input.display());
+        let Some((output, inputs)) = self.files.split_last() else {
+            bail!("name a clip to enhance and a file to write");
+        };
+        if let (Some(start), Some(end)) = (self.start, self.end)
+            && end <= start
+        {
+            bail!("--end {end} is not after --start {start}");
         }
-        let container = Container::from_path(&self.output)?;
-        let partial = PartialFile::new(&self.output, self.force)?;
+        let jobs = inputs::jobs(inputs, output, &self.fps)?;
+        if jobs.len() > 1 && self.before_after.is_some() {
+            bail!("--before-after is a picture of one clip");
+        }
         crate::media::init()?;
-
-        let watch = Watch::new();
-        let job = Job {
-            options: self.options,
-            container,
+        interrupt::watch();
+        let style = Style::of(self.json, self.quiet);
+        let settings = Settings {
+            options: self.options.clone(),
+            part: DecodeOptions {
+                start: self.start,
+                end: self.end,
+                frames: self.frames,
+                deinterlace: self.deinterlace,
+                ..DecodeOptions::default()
+            },
+            wish: Wish {
+                codec: self.codec,
+                chroma: self.chroma,
+                engine: self.encoder,
+            },
             crf: self.crf,
+            force: self.force,
+            keep_partial: self.keep_partial,
+            before_after: self.before_after.clone(),
         };
-        let pipeline = transcode::pipeline(&self.input, partial.path(), &job, &watch)?;
-        run::stop_on_signals(&pipeline)?;
-        let outcome = run::to_the_end(&pipeline, |line| watch.say(line));
-        watch.finish();
-        if outcome? == Outcome::Interrupted {
-            eprintln!("interrupted: nothing was written");
-            return Ok(ExitCode::from(INTERRUPTED));
+        match jobs.as_slice() {
+            [job] => one(job, &settings, style),
+            jobs => many(jobs, &settings, style),
         }
-        let Some((width, height)) = watch.size() else {
-            bail!("no frame came out of '{}'", self.input.display());
-        };
-        partial.keep()?;
-        let (frames, seconds) = (watch.frames(), watch.elapsed().as_secs_f64());
-        println!(
-            "{}: {frames} frames of {width}x{height} in {seconds:.1} s ({:.2} frames/s)",
-            self.output.display(),
-            frames as f64 / seconds
+    }
+}
+
+fn one(job: &Job, settings: &Settings, style: Style) -> Result<ExitCode> {
+    let mut report = Report::new(style, job.output.as_os_str() == "-", job.title());
+    match job::run(job, settings, &mut report) {
+        Ok(end) => Ok(exit_code(end, settings)),
+        Err(error) => {
+            report.failed(&format!("{error:#}"));
+            Err(error)
+        }
+    }
+}
+
+fn exit_code(end: End, settings: &Settings) -> ExitCode {
+    match end {
+        End::Done => ExitCode::SUCCESS,
+        End::Damaged => ExitCode::from(DAMAGED),
+        End::Interrupted => {
+            eprintln!(
+                "interrupted: {}",
+                if settings.keep_partial {
+                    "the clip ends there"
+                } else {
+                    "nothing was written (--keep-partial keeps what is done)"
+                }
+            );
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
+    }
+}
+
+/// One after the other; what fails does not keep the others from being done.
+fn many(jobs: &[Job], settings: &Settings, style: Style) -> Result<ExitCode> {
+    let (mut failed, mut damaged, mut skipped) = (0, 0, 0);
+    for job in jobs {
+        let mut report = Report::new(style, false, job.title());
+        if !settings.force && job.output.exists() {
+            report.say(&format!(
+                "'{}' exists: left as it is (--force overwrites)",
+                job.output.display()
+            ));
+            skipped += 1;
+            continue;
+        }
+        match job::run(job, settings, &mut report) {
+            Ok(End::Done) => {}
+            Ok(End::Damaged) => damaged += 1,
+            Ok(End::Interrupted) => return Ok(exit_code(End::Interrupted, settings)),
+            Err(error) => {
+                report.failed(&format!("{error:#}"));
+                eprintln!("error: {error:#}");
+                failed += 1;
+            }
+        }
+    }
+    if failed + damaged + skipped > 0 {
+        eprintln!(
+            "{} of {} clips done, {skipped} were there already, {damaged} are damaged, {failed} failed",
+            jobs.len() - failed - skipped,
+            jobs.len()
         );
-        Ok(ExitCode::SUCCESS)
+    }
+    Ok(match (failed, damaged) {
+        (0, 0) => ExitCode::SUCCESS,
+        (0, _) => ExitCode::from(DAMAGED),
+        _ => ExitCode::FAILURE,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_and_wrong_ones_refused() {
+        assert_eq!(parse_time("90.5"), Ok(90.5));
+        assert_eq!(parse_time("1:30"), Ok(90.0));
+        assert_eq!(parse_time("1:02:03.5"), Ok(3723.5));
+        for wrong in ["", "-1", "1:60", "a", "1:2:3:4", "inf"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rates_are_read_and_wrong_ones_refused() {
+        assert_eq!(parse_rate("30000/1001"), Ok("30000/1001".into()));
+        for wrong in ["0", "x", "25/0", "-25", "1e9"] {
+            assert!(parse_rate(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -6,13 +6,17 @@
 //! | 0 | done |
 //! | 1 | it failed, and standard error says why; or `info`, `parity` found something wrong |
 //! | 2 | the arguments are wrong |
+//! | 3 | done as far as a damaged clip can be read |
 //! | 130 | ended by Ctrl-C |
 
 mod compare;
 mod convert;
+mod devices;
 mod enhance;
 mod fetch;
+mod generate;
 mod info;
+mod manual;
 mod parity;
 mod preview;
 mod storybook;
@@ -22,25 +26,39 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// Enhances video files and makes clips from prompts.
+/// The exit code of a job whose clip is damaged: what can be read of it is done.
+const DAMAGED: u8 = 3;
+
+/// Enlarges and sharpens clips, and makes clips from prompts
 #[derive(Parser)]
-#[command(name = "flashvideo", version, about)]
+#[command(name = "flashvideo", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+const EXIT_CODES: &str = "\
+Example:
+  flashvideo enhance old.mp4 new.mp4
+
+Exit codes: 0 done; 1 failed; 2 wrong arguments; 3 done as far as a damaged clip can be read; 130 ended by Ctrl-C.";
+
 #[derive(Subcommand)]
 enum Command {
     Enhance(enhance::Enhance),
-    Preview(preview::Preview),
     Compare(compare::Compare),
+    Generate(generate::Generate),
+    Preview(preview::Preview),
+    Devices(devices::Devices),
     #[command(hide = true)]
     Storybook(storybook::Storybook),
     Info(info::Info),
     Convert(convert::Convert),
     Fetch(fetch::Fetch),
     Parity(parity::Parity),
+    Completions(manual::Completions),
+    #[command(hide = true)]
+    Man(manual::Man),
 }
 
 impl Cli {
@@ -51,13 +69,17 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::Enhance(command) => command.run(),
-            Command::Preview(command) => command.run(),
             Command::Compare(command) => command.run(),
+            Command::Generate(command) => command.run(),
+            Command::Preview(command) => command.run(),
+            Command::Devices(command) => command.run(),
             Command::Storybook(command) => command.run(),
             Command::Info(command) => Ok(command.run()?),
             Command::Convert(command) => Ok(command.run()?),
             Command::Fetch(command) => Ok(command.run()?),
             Command::Parity(command) => Ok(command.run()?),
+            Command::Completions(command) => command.run(),
+            Command::Man(command) => command.run(),
         }
     }
 }

@@ -10,7 +10,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::ffmpeg::container::Container;
+use crate::interrupt;
 use crate::media::clips::{self, Source};
+use crate::media::enhancer::{Enlarge, Options};
 use crate::output::PartialFile;
 use crate::terminal;
 
@@ -18,13 +21,16 @@ use crate::terminal;
 const SHOWN: usize = 5;
 const WIDTH: u32 = 240;
 
-/// Shows a prompt in several seeds, small, and enhances only the one that is chosen.
+/// Shows a prompt in several seeds, small, and enhances only the one that is chosen
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  flashvideo preview \"a blue boat sails on the sea\" boat.mp4 --seeds 6 --to 1080p"
+)]
 pub struct Preview {
     /// What the clip shows
     prompt: String,
 
-    /// The MP4 file to write
+    /// The file to write: .mp4, .mov, .mkv or .webm
     output: PathBuf,
 
     /// How many clips to choose from
@@ -51,9 +57,8 @@ pub struct Preview {
     #[arg(long, default_value = "builtin")]
     enhancer: String,
 
-    /// How many times as large the result is
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=16))]
-    scale: i32,
+    #[command(flatten)]
+    enlarge: Enlarge,
 
     #[command(flatten)]
     source: Source,
@@ -69,11 +74,14 @@ impl Preview {
     /// # Errors
     /// What GStreamer or the elements say, or that nothing was chosen.
     pub fn run(self) -> Result<ExitCode> {
+        Container::from_path(&self.output)?;
         let output = PartialFile::new(&self.output, self.force)?;
         let sheet = PartialFile::new(&self.sheet, self.force)?;
         crate::media::init()?;
+        interrupt::watch();
         clips::check_captions()?;
-        let made = clips::generate(&self.source, &self.prompt, self.seed, self.seeds)?;
+        let say = told(&format!("making {} clips", self.seeds));
+        let made = clips::generate(&self.source, &self.prompt, self.seed, self.seeds, &say)?;
         let seeds = self.seed..;
         let rows = seeds
             .clone()
@@ -94,12 +102,15 @@ impl Preview {
         let Some((_, clip)) = seeds.zip(&made).find(|(seed, _)| *seed == chosen) else {
             bail!("seed {chosen} is none of {} to {last}", self.seed);
         };
-        let first = clips::picture(clip.first().context("a clip without frames")?)?;
-        let side = |side: u32| side as i32 * self.scale;
-        let size = (side(first.width()), side(first.height()));
-        let large = clips::enhance(clip, &self.enhancer, size)?;
-        clips::write(&large, output.path())?;
+        let options = Options {
+            enlarge: self.enlarge,
+            model: Some(self.enhancer.clone()),
+            ..Options::default()
+        };
+        let large = clips::enhance(clip, &options, &told("enhancing"))?;
+        clips::write(&large, output.path(), &self.output)?;
         output.keep()?;
+        let size = clips::picture(large.first().context("a clip without frames")?)?.size();
         println!(
             "{}: seed {chosen}, {} frames of {}x{}",
             self.output.display(),
@@ -108,6 +119,17 @@ impl Preview {
             size.1
         );
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Tells what is done while it takes its time, each step once.
+pub(super) fn told(begin: &str) -> impl Fn(&str) + use<> {
+    eprintln!("{begin} ...");
+    let last = std::cell::RefCell::new(String::new());
+    move |line| {
+        if last.replace(line.to_owned()) != line {
+            eprintln!("  {line}");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::media::clips::{self, Source};
+use crate::media::enhancer::{Enlarge, Options, PictureSize};
 use crate::output::PartialFile;
 
 /// Frames of each clip on the sheet, and columns of each.
@@ -35,8 +36,8 @@ pub struct Storybook {
 
     /// Size of the enhanced clips: 1080p
     #[arg(long, num_args = 2, value_names = ["WIDTH", "HEIGHT"], default_values_t = [1920, 1080],
-          value_parser = clap::value_parser!(i32).range(1..=16384))]
-    size: Vec<i32>,
+          value_parser = clap::value_parser!(u32).range(2..=16384))]
+    size: Vec<u32>,
 
     #[command(flatten)]
     source: Source,
@@ -59,14 +60,22 @@ impl Storybook {
             [width, height] => (width, height),
             _ => (1920, 1080),
         };
+        let options = Options {
+            enlarge: Enlarge {
+                size: Some(PictureSize { width, height }),
+                ..Enlarge::default()
+            },
+            model: Some(self.enhancer.clone()),
+            ..Options::default()
+        };
         let mut rows = Vec::new();
         for prompt in &self.prompts {
             let begin = Instant::now();
-            let mut made = clips::generate(&self.source, prompt, self.seed, 1)?;
+            let mut made = clips::generate(&self.source, prompt, self.seed, 1, &|_| ())?;
             let clip = made.pop().context("no clip came out")?;
             let making = begin.elapsed().as_secs_f64();
             let begin = Instant::now();
-            let large = clips::enhance(&clip, &self.enhancer, (width, height))?;
+            let large = clips::enhance(&clip, &options, &|_| ())?;
             let enhancing = begin.elapsed().as_secs_f64();
             println!(
                 "{making:6.1} s made, {enhancing:6.1} s enhanced to {width}x{height}, {} frames: {prompt}",

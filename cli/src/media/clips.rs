@@ -7,9 +7,15 @@ use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gst_video::prelude::*;
 
-use super::container::{CRF, h264_encoder};
-use super::elements::make;
-use super::run::to_the_end;
+use super::elements::{make, size_caps};
+use super::enhancer::Options;
+use super::run::{Outcome, to_the_end};
+use crate::ffmpeg::codec::{CRF, Plan, Wish};
+use crate::ffmpeg::colour::{Colour, Mastering};
+use crate::ffmpeg::container::Container;
+use crate::ffmpeg::encode::{EncodeOptions, Encoder};
+use crate::ffmpeg::pixel::PixelFormat;
+use crate::ffmpeg::raw::RawVideo;
 use crate::picture::{FilterType, Picture, WHITE};
 
 /// White around and between the pictures of a sheet.
@@ -20,7 +26,7 @@ const CAPTION: u32 = 28;
 /// What `flashvideosrc` is to make.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Source {
-    /// Which model: builtin, the path of a model in one file, or the folder of a released one
+    /// Which model makes it: builtin, the path of a model in one file, or the folder of a released one
     #[arg(long, default_value = "builtin")]
     pub model: String,
 
@@ -31,6 +37,41 @@ pub struct Source {
     /// Sampling steps; 0 for the model's own number
     #[arg(long, default_value_t = 0)]
     pub steps: u32,
+
+    /// How closely the clip follows the prompt [default: the model's own]
+    #[arg(long, value_name = "SCALE")]
+    pub guidance: Option<f64>,
+
+    /// An adapter (LoRA) for another look
+    #[arg(long, value_name = "FILE")]
+    pub lora: Option<String>,
+
+    /// Device: cpu, cuda:0, metal; `flashvideo devices` lists them
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+impl Source {
+    fn element(&self) -> Result<gst::Element> {
+        let element = make("flashvideosrc")?;
+        let values = [
+            ("model", Some(self.model.clone())),
+            ("device", Some(self.device.clone())),
+            ("num-frames", Some(self.frames.to_string())),
+            ("steps", Some(self.steps.to_string())),
+            (
+                "guidance-scale",
+                self.guidance.map(|scale| scale.to_string()),
+            ),
+            ("lora", self.lora.clone()),
+        ];
+        for (name, value) in values {
+            if let Some(value) = value {
+                super::enhancer::set(&element, name, &value)?;
+            }
+        }
+        Ok(element)
+    }
 }
 
 /// Makes `clips` clips of `prompt`, the first from the noise of `seed`, each further one from that of the next number:
@@ -44,15 +85,13 @@ pub fn generate(
     prompt: &str,
     seed: i64,
     clips: u32,
+    say: &dyn Fn(&str),
 ) -> Result<Vec<Vec<gst::Sample>>> {
-    let element = make("flashvideosrc")?;
-    element.set_property("model", &source.model);
-    element.set_property("num-frames", source.frames);
-    element.set_property("steps", source.steps);
+    let element = source.element()?;
     element.set_property("prompt", prompt);
     element.set_property("seed", seed);
     element.set_property("num-clips", clips);
-    let samples = collect(&[element])?;
+    let samples = collect(&[element], say)?;
     let frames = samples.len() / clips.max(1) as usize;
     if frames == 0 || samples.len() % frames != 0 {
         bail!("{} frames came out for {clips} clips", samples.len());
@@ -60,45 +99,77 @@ pub fn generate(
     Ok(samples.chunks(frames).map(<[_]>::to_vec).collect())
 }
 
-/// `samples` through `flashupscale` with these properties, `width` x `height` large.
+/// `samples` through `flashupscale` with these options.
 ///
 /// # Errors
 ///
 /// What the pipeline says.
 pub fn enhance(
     samples: &[gst::Sample],
-    model: &str,
-    (width, height): (i32, i32),
+    options: &Options,
+    say: &dyn Fn(&str),
 ) -> Result<Vec<gst::Sample>> {
-    let enhancer = make("flashupscale")?;
-    enhancer.set_property("model", model);
+    let info = info(samples.first().context("a clip without frames")?)?;
+    let (width, height) =
+        options
+            .enlarge
+            .size_for((info.width(), info.height()), (1, 1), (true, true))?;
     let size = make("capsfilter")?;
     size.set_property("caps", size_caps(width, height));
-    collect(&[source(samples)?, enhancer, size])
+    collect(&[source(samples)?, options.element()?, size], say)
 }
 
-/// Writes `samples` to an MP4 file.
+/// Writes `samples` to `path`, in the format and with the codec that the name `target` asks for.
 ///
 /// # Errors
 ///
-/// What the pipeline says.
-pub fn write(samples: &[gst::Sample], path: &Path) -> Result<()> {
-    let chain = [
-        source(samples)?,
-        make("videoconvert")?,
-        h264_encoder(CRF)?,
-        make("h264parse")?,
-        make("mp4mux")?,
-        make("filesink")?,
-    ];
-    if let Some(sink) = chain.last() {
-        sink.set_property("location", path);
+/// If there is none, or the file cannot be written.
+pub fn write(samples: &[gst::Sample], path: &Path, target: &Path) -> Result<()> {
+    let first = samples.first().context("a clip without frames")?;
+    let info = info(first)?;
+    let positive = |fraction: gst::Fraction| {
+        (
+            fraction.numer().max(1) as u32,
+            fraction.denom().max(1) as u32,
+        )
+    };
+    let (rate, per) = positive(info.fps());
+    let format =
+        PixelFormat::for_clip("rgb24", &[info.format()]).context("a clip that is not RGB")?;
+    let video = RawVideo {
+        format,
+        width: info.width(),
+        height: info.height(),
+        pixel_aspect: positive(info.par()),
+        colour: Colour::default(),
+        time_base: (per, rate),
+        rate: Some((rate, per)),
+    };
+    let container = Container::from_path(target)?;
+    let options = EncodeOptions {
+        container,
+        plan: Plan::new(container, Wish::default(), &video, false, 2.0)?,
+        crf: CRF,
+        mastering: Mastering::default(),
+        first_number: 1,
+    };
+    let mut encoder = Encoder::start(path, &target.display().to_string(), &video, &options)?;
+    let mut bytes = Vec::new();
+    for (index, sample) in (0i64..).zip(samples) {
+        bytes.clear();
+        video.unpack(
+            sample.buffer().context("a sample without a buffer")?,
+            &mut bytes,
+        )?;
+        encoder.write(index, &bytes)?;
     }
-    let pipeline = gst::Pipeline::new();
-    pipeline.add_many(&chain)?;
-    gst::Element::link_many(&chain)?;
-    to_the_end(&pipeline, |line| eprintln!("{line}"))?;
+    encoder.finish()?;
     Ok(())
+}
+
+fn info(sample: &gst::Sample) -> Result<gst_video::VideoInfo> {
+    let caps = sample.caps().context("a sample without caps")?;
+    Ok(gst_video::VideoInfo::from_caps(caps)?)
 }
 
 /// The picture in `sample`, which is RGB.
@@ -198,7 +269,7 @@ fn caption(text: &str, width: u32) -> Result<Picture> {
     white.set_property_from_str("pattern", "white");
     white.set_property("num-buffers", 1);
     let size = make("capsfilter")?;
-    size.set_property("caps", size_caps(width as i32, CAPTION as i32));
+    size.set_property("caps", size_caps(width, CAPTION));
     let words = make("textoverlay")?;
     words.set_property("text", text);
     words.set_property("color", 0xff00_0000u32);
@@ -208,15 +279,8 @@ fn caption(text: &str, width: u32) -> Result<Picture> {
     words.set_property("font-desc", "Sans 11");
     words.set_property_from_str("halignment", "left");
     words.set_property_from_str("valignment", "center");
-    let samples = collect(&[white, size, words])?;
+    let samples = collect(&[white, size, words], &|_| ())?;
     picture(samples.first().context("no caption was drawn")?)
-}
-
-fn size_caps(width: i32, height: i32) -> gst::Caps {
-    gst::Caps::builder("video/x-raw")
-        .field("width", width)
-        .field("height", height)
-        .build()
 }
 
 /// An element that gives `samples`, then ends.
@@ -246,7 +310,7 @@ fn source(samples: &[gst::Sample]) -> Result<gst::Element> {
 }
 
 /// Everything that comes out of `elements`, as RGB.
-fn collect(elements: &[gst::Element]) -> Result<Vec<gst::Sample>> {
+fn collect(elements: &[gst::Element], say: &dyn Fn(&str)) -> Result<Vec<gst::Sample>> {
     let sink = gst_app::AppSink::builder()
         .sync(false)
         .caps(
@@ -272,7 +336,9 @@ fn collect(elements: &[gst::Element]) -> Result<Vec<gst::Sample>> {
             })
             .build(),
     );
-    to_the_end(&pipeline, |line| eprintln!("{line}"))?;
+    if to_the_end(&pipeline, say)? == Outcome::Interrupted {
+        bail!("interrupted");
+    }
     let samples = std::mem::take(&mut *samples.lock().unwrap_or_else(|e| e.into_inner()));
     Ok(samples)
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
-//! The options of `flashupscale` as command-line arguments.
+//! The options of `flashupscale` as command-line arguments, and the size of its pictures.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,13 +8,20 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use gst::prelude::*;
 
+use crate::ffmpeg::raw::RawVideo;
+
+/// The factor where nothing is said, as far as that stays within [`LARGEST_BY_ITSELF`].
+const FACTOR: f64 = 4.0;
+/// 4K: larger pictures are made when they are asked for.
+const LARGEST_BY_ITSELF: (u32, u32) = (3840, 2160);
+
 /// Width and height in pixels, written `3840x2160`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PictureSize {
     /// Columns.
-    pub width: i32,
+    pub width: u32,
     /// Rows.
-    pub height: i32,
+    pub height: u32,
 }
 
 impl FromStr for PictureSize {
@@ -52,34 +59,92 @@ pub enum Preset {
     Quality,
 }
 
+/// A common size of screens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Screen {
+    /// 1280x720
+    #[value(name = "720p")]
+    P720,
+    /// 1920x1080
+    #[value(name = "1080p")]
+    P1080,
+    /// 2560x1440
+    #[value(name = "1440p")]
+    P1440,
+    /// 3840x2160
+    #[value(name = "4k", alias = "2160p")]
+    K4,
+    /// 7680x4320
+    #[value(name = "8k", alias = "4320p")]
+    K8,
+}
+
+impl Screen {
+    fn size(self) -> (u32, u32) {
+        match self {
+            Self::P720 => (1280, 720),
+            Self::P1080 => (1920, 1080),
+            Self::P1440 => (2560, 1440),
+            Self::K4 => (3840, 2160),
+            Self::K8 => (7680, 4320),
+        }
+    }
+}
+
+/// The number type of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NumberType {
+    /// The fastest that is good enough on this machine
+    Auto,
+    /// 32 bits
+    F32,
+    /// 16 bits, fine
+    F16,
+    /// 16 bits, of large range
+    Bf16,
+    /// 8 bits, for the built-in models
+    Int8,
+}
+
+/// How large the result is.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Enlarge {
+    /// Enlarge by this factor, more than 1 and at most 16 [default: 4, or what makes 4K if that is less]
+    #[arg(long, value_name = "FACTOR", conflicts_with_all = ["size", "to"], value_parser = parse_scale)]
+    pub scale: Option<f64>,
+
+    /// Enlarge to this size in pixels, as in 1920x1080; the picture keeps its shape
+    #[arg(long, value_name = "WIDTHxHEIGHT", conflicts_with = "to")]
+    pub size: Option<PictureSize>,
+
+    /// Enlarge to fit such a screen
+    #[arg(long, value_enum, value_name = "SCREEN")]
+    pub to: Option<Screen>,
+}
+
 /// What is asked of `flashupscale`. What is left out stays at the element's default.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Options {
-    /// Enlarge by this factor (more than 1, at most 16)
-    #[arg(long, value_name = "FACTOR", conflicts_with = "size", value_parser = parse_scale)]
-    pub scale: Option<f64>,
+    #[command(flatten)]
+    pub enlarge: Enlarge,
 
-    /// Enlarge to this size in pixels
-    #[arg(long, value_name = "WIDTHxHEIGHT")]
-    pub size: Option<PictureSize>,
-
-    /// Model: builtin, builtin:live, or the path of a model folder
+    /// Model: builtin, builtin:live, or the path of a model file or folder [default: builtin, or the preset's]
     #[arg(long)]
     pub model: Option<String>,
 
-    /// Trade of speed for quality
+    /// Trade of speed for quality [default: quality]
     #[arg(long, value_enum)]
     pub preset: Option<Preset>,
 
-    /// Evaluations of the network for each frame, 0 for the model's own default
+    /// Evaluations of the network for each frame, 1 to 8 [default: the model's own]
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=8))]
     pub steps: Option<u32>,
 
-    /// Noise at the start of the flow: 0 is faithful, 1 invents most detail
+    /// Noise at the start of the flow, 0 to 1: 0 is faithful, 1 invents most detail [default: the model's own]
     #[arg(long, value_parser = parse_noise)]
     pub noise: Option<f64>,
 
-    /// Seed of that noise
+    /// Seed of that noise [default: 0]
     #[arg(long)]
     pub seed: Option<u64>,
 
@@ -87,19 +152,19 @@ pub struct Options {
     #[arg(long)]
     pub prompt: Option<String>,
 
-    /// How closely models that read text follow the prompt
+    /// How closely models that read text follow the prompt [default: the model's own]
     #[arg(long)]
     pub guidance_scale: Option<f64>,
 
-    /// Device: cpu, cuda:0, metal
+    /// Device: cpu, cuda:0, metal; `flashvideo devices` lists them [default: cpu]
     #[arg(long)]
     pub device: Option<String>,
 
-    /// Number type: auto, f32, bf16, int8
-    #[arg(long)]
-    pub dtype: Option<String>,
+    /// Number type of the network [default: auto]
+    #[arg(long, value_enum)]
+    pub dtype: Option<NumberType>,
 
-    /// Threads of the network, 0 for all cores
+    /// Threads of the network, 0 for all cores [default: 0]
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1024))]
     pub threads: Option<u32>,
 }
@@ -118,29 +183,28 @@ fn parse_noise(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
+fn name_of(value: Option<impl ValueEnum>) -> Option<String> {
+    Some(value?.to_possible_value()?.get_name().to_owned())
+}
+
 impl Options {
-    /// `flashupscale` with these options; the size, if one was asked for, is for [`Options::output_caps`].
+    /// `flashupscale` with these options; its size is for the caps that follow it.
     ///
     /// # Errors
     ///
     /// If the element has no such property, or does not take the value.
     pub fn element(&self) -> Result<gst::Element> {
         let element = super::elements::make("flashupscale")?;
-        let preset = self
-            .preset
-            .and_then(|p| p.to_possible_value())
-            .map(|p| p.get_name().to_owned());
         let values = [
-            ("scale", self.scale.map(|v| v.to_string())),
             ("model", self.model.clone()),
-            ("preset", preset),
+            ("preset", name_of(self.preset)),
             ("steps", self.steps.map(|v| v.to_string())),
             ("noise", self.noise.map(|v| v.to_string())),
             ("seed", self.seed.map(|v| v.to_string())),
             ("prompt", self.prompt.clone()),
             ("guidance-scale", self.guidance_scale.map(|v| v.to_string())),
             ("device", self.device.clone()),
-            ("dtype", self.dtype.clone()),
+            ("dtype", name_of(self.dtype)),
             ("threads", self.threads.map(|v| v.to_string())),
         ];
         for (name, value) in values {
@@ -150,27 +214,106 @@ impl Options {
         }
         Ok(element)
     }
+}
 
-    /// The caps that follow the element: the size asked for, or any.
-    pub fn output_caps(&self) -> gst::Caps {
-        let caps = gst::Caps::builder("video/x-raw");
-        match self.size {
-            Some(size) => caps
-                .field("width", size.width)
-                .field("height", size.height)
-                .build(),
-            None => caps.build(),
+impl Enlarge {
+    /// Width and height that pictures of `video` get; `even` is which of the two an encoder needs even.
+    ///
+    /// # Errors
+    ///
+    /// If that is smaller than the pictures are.
+    pub fn size_of(&self, video: &RawVideo, even: (bool, bool)) -> Result<(u32, u32)> {
+        self.size_for((video.width, video.height), video.pixel_aspect, even)
+    }
+
+    /// The same for pictures of `small` pixels of this shape.
+    ///
+    /// # Errors
+    ///
+    /// As [`size_of`](Self::size_of).
+    pub fn size_for(
+        &self,
+        small: (u32, u32),
+        pixel_aspect: (u32, u32),
+        even: (bool, bool),
+    ) -> Result<(u32, u32)> {
+        let (width, height) = (f64::from(small.0), f64::from(small.1));
+        let wide = width * f64::from(pixel_aspect.0) / f64::from(pixel_aspect.1);
+        // The box that a screen is for this picture: upright for upright ones.
+        let fit = |(a, b): (u32, u32)| {
+            let (a, b) = if wide >= height { (a, b) } else { (b, a) };
+            (f64::from(a) / wide).min(f64::from(b) / height)
+        };
+        let whole = |side: f64, even: bool| {
+            let step = if even { 2.0 } else { 1.0 };
+            ((side / step).round() * step).max(step) as u32
+        };
+        let scaled = |factor: f64| {
+            (
+                whole(width * factor, even.0),
+                whole(height * factor, even.1),
+            )
+        };
+        let size = match (self.size, self.to, self.scale) {
+            (Some(size), ..) => {
+                for (side, even) in [(size.width, even.0), (size.height, even.1)] {
+                    if even && side % 2 == 1 {
+                        bail!(
+                            "--size {size}: this codec and chroma need even sides, {side} is odd"
+                        );
+                    }
+                }
+                (size.width, size.height)
+            }
+            (None, Some(screen), _) => {
+                let factor = fit(screen.size());
+                if factor <= 1.0 {
+                    bail!(
+                        "its pictures of {}x{} fill such a screen already; --scale enlarges them all the same",
+                        small.0,
+                        small.1
+                    );
+                }
+                // Screens have square pixels.
+                (whole(wide * factor, even.0), whole(height * factor, even.1))
+            }
+            (None, None, Some(factor)) => scaled(factor),
+            (None, None, None) => {
+                let factor = fit(LARGEST_BY_ITSELF).min(FACTOR);
+                if factor <= 1.05 {
+                    bail!(
+                        "its pictures of {}x{} are as large as 4K already; --scale enlarges them all the same",
+                        small.0,
+                        small.1
+                    );
+                }
+                scaled(factor)
+            }
+        };
+        if size.0 < small.0 || size.1 < small.1 {
+            bail!(
+                "{}x{} is smaller than its pictures of {}x{}: they can only be enlarged",
+                size.0,
+                size.1,
+                small.0,
+                small.1
+            );
         }
+        Ok(size)
     }
 }
 
 /// Sets a property from text, checked first: GObject's own call ends the process on a value that is out of range.
-fn set(element: &gst::Element, name: &str, text: &str) -> Result<()> {
+pub fn set(element: &gst::Element, name: &str, text: &str) -> Result<()> {
     let property = element
         .find_property(name)
         .with_context(|| format!("{} has no property '{name}'", element.name()))?;
-    let value = gst::glib::Value::deserialize_with_pspec(text, &property)
-        .with_context(|| format!("--{name}: '{text}' is no {}", property.value_type()))?;
+    let value = gst::glib::Value::deserialize_with_pspec(text, &property).map_err(|_| {
+        anyhow::anyhow!(
+            "--{name}: '{text}' is not possible, see gst-inspect-1.0 {}",
+            element.name()
+        )
+    })?;
     if !in_range(&property, &value) {
         bail!(
             "--{name}: '{text}' is out of range, see gst-inspect-1.0 {}",
@@ -226,20 +369,20 @@ mod tests {
     #[test]
     fn a_wrong_value_is_an_error_that_names_the_option() {
         gst::init().unwrap();
-        let element = gst::ElementFactory::make("x264enc").build().unwrap();
-        set(&element, "quantizer", "18").unwrap();
-        assert_eq!(element.property::<u32>("quantizer"), 18);
+        let element = gst::ElementFactory::make("videotestsrc").build().unwrap();
+        set(&element, "num-buffers", "18").unwrap();
+        assert_eq!(element.property::<i32>("num-buffers"), 18);
         assert!(
-            set(&element, "quantizer", "900")
+            set(&element, "num-buffers", "-900")
                 .unwrap_err()
                 .to_string()
                 .contains("out of range")
         );
         assert!(
-            set(&element, "quantizer", "low")
+            set(&element, "num-buffers", "low")
                 .unwrap_err()
                 .to_string()
-                .contains("--quantizer")
+                .contains("--num-buffers")
         );
         assert!(
             set(&element, "no-such", "1")
@@ -247,5 +390,72 @@ mod tests {
                 .to_string()
                 .contains("no-such")
         );
+    }
+
+    #[test]
+    fn sizes_follow_the_shape_of_the_picture() {
+        use crate::ffmpeg::{colour::Colour, pixel::PixelFormat};
+        gst::init().unwrap();
+        let video = |width, height, pixel_aspect| RawVideo {
+            format: PixelFormat::for_clip("yuv420p", &[gst_video::VideoFormat::I420]).unwrap(),
+            width,
+            height,
+            pixel_aspect,
+            colour: Colour::default(),
+            time_base: (1, 25),
+            rate: None,
+        };
+        let by = |scale| Enlarge {
+            scale: Some(scale),
+            ..Enlarge::default()
+        };
+        let to = |screen| Enlarge {
+            to: Some(screen),
+            ..Enlarge::default()
+        };
+        let even = (true, true);
+        assert_eq!(
+            by(1.5).size_of(&video(171, 95, (1, 1)), even).unwrap(),
+            (256, 142)
+        );
+        assert_eq!(
+            by(1.5)
+                .size_of(&video(171, 95, (1, 1)), (false, false))
+                .unwrap(),
+            (257, 143)
+        );
+        assert_eq!(
+            to(Screen::P1080)
+                .size_of(&video(720, 576, (64, 45)), even)
+                .unwrap(),
+            (1920, 1080)
+        );
+        assert_eq!(
+            to(Screen::K4)
+                .size_of(&video(270, 480, (1, 1)), even)
+                .unwrap(),
+            (2160, 3840)
+        );
+        assert_eq!(
+            to(Screen::P1080)
+                .size_of(&video(640, 480, (1, 1)), even)
+                .unwrap(),
+            (1440, 1080)
+        );
+        assert!(
+            to(Screen::P1080)
+                .size_of(&video(1920, 1080, (1, 1)), even)
+                .is_err()
+        );
+        let default = Enlarge::default();
+        assert_eq!(
+            default.size_of(&video(480, 270, (1, 1)), even).unwrap(),
+            (1920, 1080)
+        );
+        assert_eq!(
+            default.size_of(&video(1920, 1080, (1, 1)), even).unwrap(),
+            (3840, 2160)
+        );
+        assert!(default.size_of(&video(3840, 2160, (1, 1)), even).is_err());
     }
 }

@@ -2,12 +2,12 @@
 //! What the commands do through GStreamer.
 
 pub mod clips;
-pub mod container;
+pub mod compose;
 pub mod elements;
 pub mod enhancer;
 pub mod pair;
+pub mod pump;
 pub mod run;
-pub mod subtitles;
-pub mod transcode;
+pub mod window;
 
 pub use elements::init;

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MPL-2.0
 //! One frame enlarged twice, plainly and with `flashupscale`, side by side.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gst_video::prelude::*;
 
-use super::elements::{caps_name, make};
 use super::enhancer::Options;
+use super::pump::{self, Next};
+use crate::ffmpeg::decode::{Clip, DecodeOptions};
+use crate::ffmpeg::raw::RawVideo;
 use crate::picture::{Picture, WHITE};
 
 /// Columns of white between the two halves.
 const GAP: u32 = 4;
 
-/// How much of the clip before the wanted frame is enhanced too.
-const LEAD: gst::ClockTime = gst::ClockTime::from_mseconds(200);
+/// Seconds before the wanted frame that are enhanced too.
+const LEAD: f64 = 0.2;
 
 /// A rectangle of the enlarged frame, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,67 +61,69 @@ impl std::str::FromStr for Crop {
     }
 }
 
-/// The same frame of `input` at or after `at`: plain Lanczos, and `flashupscale` with `options`.
-///
-/// Both come out of one decoder through a tee, so they are the same frame for sure; they are told apart from their
-/// neighbours by their timestamps.
+/// The same frame of `clip` at or after `at` seconds: plain Lanczos, and `flashupscale` with `options`.
 ///
 /// # Errors
 ///
-/// If the clip cannot be read, enhanced, or ends before `at`.
-pub fn both(input: &Path, at: gst::ClockTime, options: &Options) -> Result<(Picture, Picture)> {
-    let pipeline = gst::Pipeline::with_name("side-by-side");
-    let reader = make("filesrc")?;
-    reader.set_property("location", input);
-    let decoder = make("decodebin")?;
-    let convert = make("videoconvert")?;
-    let tee = make("tee")?;
-    pipeline.add_many([&reader, &decoder, &convert, &tee])?;
-    gst::Element::link_many([&reader, &decoder])?;
-    gst::Element::link_many([&convert, &tee])?;
-
-    let enhance = options.element()?;
-    let size = make("capsfilter")?;
-    size.set_property("caps", options.output_caps());
+/// If the clip cannot be decoded, enhanced, or ends before `at`.
+pub fn both(clip: &Clip, at: f64, options: &Options) -> Result<(Picture, Picture)> {
+    let late = || format!("'{}' ends before {at} seconds", clip.input.title);
+    if clip
+        .seconds(&DecodeOptions::default())
+        .is_some_and(|seconds| seconds <= at)
+    {
+        bail!(late());
+    }
     // The model sees a few earlier frames, as it would in the middle of a clip; all of them would take too long.
-    let ours = end_of_branch(
-        &pipeline,
-        &tee,
-        &[enhance, size],
-        2,
-        at.saturating_sub(LEAD),
-    )?;
-    // The small frames, enlarged when the size of the others is known. The enhancer holds frames back until it has
-    // their neighbours, and this branch must be able to hold as many: the other one's limit is a limit for both.
-    let small = end_of_branch(&pipeline, &tee, &[], 0, at)?;
-
-    let sink = convert
-        .static_pad("sink")
-        .context("videoconvert has no sink pad")?
-        .downgrade();
-    decoder.connect_pad_added(move |decoder, pad| {
-        let video = pad
-            .current_caps()
-            .is_some_and(|caps| caps_name(&caps).starts_with("video/"));
-        if let Some(sink) = sink.upgrade().filter(|sink| video && !sink.is_linked())
-            && let Err(error) = pad.link(&sink)
-        {
-            gst::element_error!(
-                decoder,
-                gst::StreamError::Format,
-                ("the decoded video does not link: {error}")
-            );
+    let start = (at - LEAD).max(0.0);
+    let part = DecodeOptions {
+        start: (start > 0.0).then_some(start),
+        ..DecodeOptions::default()
+    };
+    let decoder = clip.decode(&part)?;
+    let video = decoder.video().clone();
+    let (width, height) = options.enlarge.size_of(&video, (false, false))?;
+    let output = video.resized(width, height);
+    let mut found = None;
+    let say = |line: &str| eprintln!("{line}");
+    let wanted = |pts: i64| {
+        let (tick, per) = video.time_base;
+        pts as f64 * f64::from(tick) / f64::from(per) >= at - start - 1e-6
+    };
+    pump::enhance(decoder, options, &output, &say, |pair| {
+        if !wanted(pair.pts) {
+            return Ok(Next::More);
         }
-    });
+        found = Some(pair);
+        Ok(Next::Enough)
+    })?;
+    let pair = found.with_context(late)?;
+    let sample = |buffer: &gst::Buffer, video: &RawVideo| {
+        anyhow::Ok(
+            gst::Sample::builder()
+                .buffer(buffer)
+                .caps(&video.caps()?)
+                .build(),
+        )
+    };
+    let (small, large) = (sample(&pair.small, &video)?, sample(&pair.large, &output)?);
+    Ok((lanczos(&small, &large)?, rgb(&large)?))
+}
 
-    let result = frames_at(&pipeline, &ours, &small, at);
-    // Also after an error: an element may not be dropped while it runs.
-    pipeline
-        .set_state(gst::State::Null)
-        .context("stopping the pipeline")?;
-    let (ours, small) = result?;
-    let plain = lanczos(&small, &ours)?;
-    Ok((plain, rgb(&ours)?))
+/// The whole frame twice: `small` enlarged plainly on the left, `large` on the right.
+///
+/// # Errors
+///
+/// If one of them is no picture.
+pub fn halves(small: &gst::Sample, large: &gst::Sample) -> Result<Picture> {
+    let (plain, ours) = (lanczos(small, large)?, rgb(large)?);
+    let whole = Crop {
+        width: ours.width(),
+        height: ours.height(),
+        left: None,
+        top: None,
+    };
+    side_by_side(&plain, &ours, whole)
 }
 
 /// `left | right`, cut to the same rectangle, clamped to the picture.
@@ -150,97 +152,12 @@ pub fn side_by_side(left: &Picture, right: &Picture, crop: Crop) -> Result<Pictu
     Ok(canvas)
 }
 
-/// tee ! queue ! elements... ! appsink, for frames from `start` on; `queued` is the queue's limit in frames, 0 for none.
-fn end_of_branch(
-    pipeline: &gst::Pipeline,
-    tee: &gst::Element,
-    elements: &[gst::Element],
-    queued: u32,
-    start: gst::ClockTime,
-) -> Result<gst_app::AppSink> {
-    let queue = make("queue")?;
-    queue.set_property("max-size-buffers", queued);
-    queue.set_property("max-size-bytes", 0u32);
-    queue.set_property("max-size-time", 0u64);
-    // Behind the queue: on a sink pad, GStreamer 1.22 releases a buffer that a probe has dropped a second time.
-    let exit = queue.static_pad("src").context("queue has no src pad")?;
-    exit.add_probe(gst::PadProbeType::BUFFER, move |_, info| match &info.data {
-        Some(gst::PadProbeData::Buffer(buffer)) if buffer.pts().is_some_and(|pts| pts < start) => {
-            gst::PadProbeReturn::Drop
-        }
-        _ => gst::PadProbeReturn::Ok,
-    });
-    // Neither waits for the other's first frame: that could be one the other holds back.
-    let sink = gst_app::AppSink::builder()
-        .sync(false)
-        .async_(false)
-        .max_buffers(1)
-        .build();
-    let chain: Vec<_> = [tee.clone(), queue]
-        .into_iter()
-        .chain(elements.iter().cloned())
-        .chain([sink.clone().upcast()])
-        .collect();
-    for element in &chain[1..] {
-        pipeline.add(element)?;
-    }
-    gst::Element::link_many(&chain)?;
-    Ok(sink)
-}
-
-fn frames_at(
-    pipeline: &gst::Pipeline,
-    ours: &gst_app::AppSink,
-    small: &gst_app::AppSink,
-    at: gst::ClockTime,
-) -> Result<(gst::Sample, gst::Sample)> {
-    pipeline
-        .set_state(gst::State::Playing)
-        .context("the pipeline does not start")?;
-    let bus = pipeline.bus().context("the pipeline has no bus")?;
-    let large = loop {
-        let sample = next(ours, &bus)?.with_context(|| format!("the clip ends before {at}"))?;
-        if sample
-            .buffer()
-            .and_then(|b| b.pts())
-            .is_some_and(|pts| pts >= at)
-        {
-            break sample;
-        }
-    };
-    let pts = large.buffer().and_then(|b| b.pts());
-    loop {
-        let sample =
-            next(small, &bus)?.context("the decoder gave fewer frames than the enhancer")?;
-        if sample.buffer().and_then(|b| b.pts()) == pts {
-            return Ok((large, sample));
-        }
-    }
-}
-
-/// The next frame, or nothing at the end of the stream.
-fn next(sink: &gst_app::AppSink, bus: &gst::Bus) -> Result<Option<gst::Sample>> {
-    loop {
-        if let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(100)) {
-            return Ok(Some(sample));
-        }
-        if sink.is_eos() {
-            return Ok(None);
-        }
-        if let Some(message) = bus.pop_filtered(&[gst::MessageType::Error])
-            && let gst::MessageView::Error(error) = message.view()
-        {
-            bail!("{}", error.error());
-        }
-    }
-}
-
 /// `small` at the size of `large`, by GStreamer's own scaler: three lobes of Lanczos, as ffmpeg's `lanczos` has.
 fn lanczos(small: &gst::Sample, large: &gst::Sample) -> Result<Picture> {
     let caps = small.caps().context("a frame without caps")?;
     let info = sample_info(large)?;
     let description = format!(
-        "appsrc name=in format=time ! videoscale method=lanczos envelope=3 ! videoconvert ! \
+        "appsrc name=in format=time ! videoconvert ! videoscale method=lanczos envelope=3 ! videoconvert ! \
          video/x-raw,format=RGB,width={},height={} ! appsink name=out sync=false",
         info.width(),
         info.height()

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MPL-2.0
+//! The finished video with everything else of the clip: sound, subtitles, fonts, chapters, covers, titles. The picture is
+//! not encoded again.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::container::Container;
+use super::decode::{Clip, DecodeOptions};
+use super::program::{ffmpeg, file, output, reason, succeed, with};
+use super::streams::{Fate, SideStream};
+
+/// Tags of a video stream that are about its old packets.
+const STALE: &[&str] = &[
+    "BPS",
+    "DURATION",
+    "NUMBER_OF",
+    "_STATISTICS",
+    "ENCODER",
+    "ROTATE",
+    "VENDOR_ID",
+];
+
+/// What is joined.
+#[derive(Debug)]
+pub struct Join<'a> {
+    /// The old clip.
+    pub clip: &'a Clip,
+    /// Which part of it.
+    pub part: &'a DecodeOptions,
+    /// The finished video.
+    pub video: &'a Path,
+    /// Seconds from the begin of the part to the first frame.
+    pub offset: f64,
+    /// Seconds after which everything ends, where the video is only a part of what was asked for.
+    pub limit: Option<f64>,
+    /// The file format.
+    pub container: Container,
+    /// Ticks in a second of the video.
+    pub timescale: u32,
+}
+
+impl Join<'_> {
+    /// Writes `target`. What people should know of streams that do not come through as they are is the result.
+    ///
+    /// # Errors
+    /// If not even the video can be written.
+    pub fn write(&self, target: &Path) -> Result<Vec<String>> {
+        let mut sides = SideStream::all(&self.clip.probe, self.clip.video.index, self.container);
+        let folder = tempfile::tempdir().context("making a folder for covers")?;
+        let first = self.run(&sides, folder.path(), target);
+        if first.is_err() {
+            // Whichever stream is to blame gets something worse.
+            for side in &mut sides {
+                while matches!(side.fate, Fate::Copy | Fate::Encode(_)) && !self.works(side) {
+                    side.fate = side.worse(self.container);
+                }
+            }
+            if let Err(error) = self.run(&sides, folder.path(), target) {
+                let mut notes = vec![format!("sound and everything else is left out: {error:#}")];
+                notes.extend(self.run(&[], folder.path(), target)?);
+                return Ok(notes);
+            }
+        }
+        Ok(sides.iter().filter_map(SideStream::note).collect())
+    }
+
+    /// Whether a stream on its own goes into such a file.
+    fn works(&self, side: &SideStream) -> bool {
+        let mut command = with(ffmpeg(), self.clip.reading(self.part));
+        command.args(["-map", &format!("0:{}", side.stream.index), "-c"]);
+        command.arg(match side.fate {
+            Fate::Encode(encoder) => encoder,
+            _ => "copy",
+        });
+        command.args(["-f", self.container.muxer(), "/dev/null"]);
+        output(&mut command).is_ok_and(|done| done.status.success())
+    }
+
+    fn has_edit_lists(&self) -> bool {
+        self.clip
+            .probe
+            .format
+            .format_name
+            .split(',')
+            .any(|name| name == "mov")
+    }
+
+    fn run(&self, sides: &[SideStream], folder: &Path, target: &Path) -> Result<Vec<String>> {
+        let mut command = ffmpeg();
+        if self.offset.abs() > 1e-6 {
+            command.args(["-itsoffset", &format!("{:.6}", self.offset)]);
+        }
+        command.args([OsString::from("-i"), file(self.video)]);
+        command.args(self.clip.reading(self.part));
+        command.args(["-map", "0:v:0", "-c:0", "copy"]);
+        let mut attached: Vec<(&SideStream, PathBuf)> = Vec::new();
+        let mut index = 0;
+        for side in sides {
+            match &side.fate {
+                Fate::Copy | Fate::Encode(_) => {
+                    index += 1;
+                    command.args(["-map", &format!("1:{}", side.stream.index)]);
+                    command.args([format!("-c:{index}"), encoder_of(&side.fate).to_owned()]);
+                    if side.fate == Fate::Encode("libopus") {
+                        let layouts =
+                            "aformat=channel_layouts=7.1|6.1|5.1|5.0|quad|3.0|stereo|mono";
+                        command.args([format!("-filter:{index}"), layouts.to_owned()]);
+                    }
+                    if side.fate == Fate::Copy
+                        && side.stream.codec_type == "audio"
+                        && self.has_edit_lists()
+                    {
+                        // What ends before the begin is there for an editor to undo a cut; players do not play it.
+                        let before = "noise=amount=0:drop='lt(pts+duration,0)'";
+                        command.args([format!("-bsf:{index}"), before.to_owned()]);
+                    }
+                    if side.stream.is_cover() {
+                        command.args([format!("-disposition:{index}"), "attached_pic".to_owned()]);
+                    }
+                }
+                Fate::Attach => attached.push((side, self.cover(side, folder)?)),
+                Fate::Leave(_) | Fate::Implied => {}
+            }
+        }
+        for (side, path) in &attached {
+            index += 1;
+            command.arg("-attach").arg(path);
+            let png = side.stream.codec_name == "png";
+            let kind =
+                side.stream
+                    .tag("mimetype")
+                    .unwrap_or(if png { "image/png" } else { "image/jpeg" });
+            let name =
+                side.stream
+                    .tag("filename")
+                    .unwrap_or(if png { "cover.png" } else { "cover.jpg" });
+            command.args([format!("-metadata:s:{index}"), format!("mimetype={kind}")]);
+            command.args([format!("-metadata:s:{index}"), format!("filename={name}")]);
+        }
+        command.args(["-map_metadata", "1", "-map_chapters", "1"]);
+        command.args(self.video_tags());
+        if let Some(limit) = self.limit {
+            command.args(["-t", &format!("{limit:.6}")]);
+        }
+        if matches!(self.container, Container::Mp4 | Container::QuickTime) {
+            // Players may begin before the whole file is there.
+            command.args(["-movflags", "+faststart"]);
+            command.args(["-video_track_timescale", &self.timescale.to_string()]);
+        } else {
+            // Matroska has times before its begin.
+            command.args(["-avoid_negative_ts", "disabled"]);
+        }
+        command
+            .args(["-f", self.container.muxer()])
+            .arg(file(target));
+        let done = output(&mut command)?;
+        if !done.status.success() {
+            let lines: Vec<String> = String::from_utf8_lossy(&done.stderr)
+                .lines()
+                .map(str::to_owned)
+                .collect();
+            anyhow::bail!("{}", reason(&lines));
+        }
+        Ok(Vec::new())
+    }
+
+    /// Tags and marks of the old video stream for the new one.
+    fn video_tags(&self) -> Vec<String> {
+        let video = &self.clip.video;
+        let mut words = vec![
+            "-map_metadata:s:0".to_owned(),
+            format!("1:s:{}", video.index),
+        ];
+        for name in video.tags.keys() {
+            let upper = name.to_ascii_uppercase();
+            if STALE.iter().any(|stale| upper.starts_with(stale)) {
+                words.extend(["-metadata:s:0".to_owned(), format!("{name}=")]);
+            }
+        }
+        let marks: Vec<&str> = video
+            .disposition
+            .iter()
+            .filter(|(name, set)| {
+                **set == 1
+                    && !matches!(
+                        name.as_str(),
+                        "attached_pic" | "timed_thumbnails" | "still_image"
+                    )
+            })
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let marks = if marks.is_empty() {
+            "0".to_owned()
+        } else {
+            marks.join("+")
+        };
+        words.extend(["-disposition:0".to_owned(), marks]);
+        words
+    }
+
+    /// A cover picture as a file.
+    fn cover(&self, side: &SideStream, folder: &Path) -> Result<PathBuf> {
+        let extension = if side.stream.codec_name == "png" {
+            "png"
+        } else {
+            "jpg"
+        };
+        let path = folder.join(format!("cover{}.{extension}", side.stream.index));
+        let mut command = ffmpeg();
+        command.args(&self.clip.input.words);
+        command.arg("-i").arg(&self.clip.input.name);
+        command.args([
+            "-map",
+            &format!("0:{}", side.stream.index),
+            "-frames:v",
+            "1",
+            "-c",
+            "copy",
+            "-update",
+            "1",
+            "-f",
+            "image2",
+        ]);
+        command.arg(file(&path));
+        succeed(&mut command).with_context(|| side.label())?;
+        Ok(path)
+    }
+}
+
+fn encoder_of(fate: &Fate) -> &'static str {
+    match fate {
+        Fate::Encode(encoder) => encoder,
+        _ => "copy",
+    }
+}
