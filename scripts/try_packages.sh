@@ -48,10 +48,11 @@ as_user() {
     runuser -u clip -- env HOME=/home/clip bash -c "cd ~ && $1" 2>&1
 }
 
-as_root() { # COMMAND [LINES OF ITS OUTPUT]
+as_root() { # COMMAND
     printf '\n# %s\n' "$1"
     bash -c "cd /packages && $1" >/tmp/log 2>&1 || { cat /tmp/log; return 1; }
-    tail -n "${2:-1}" /tmp/log
+    # Of apt's many lines those that tell how much it was.
+    grep -E '^([0-9]+ upgraded|After this operation)' /tmp/log || cat /tmp/log
 }
 
 try_deb() { # PACKAGE
@@ -73,9 +74,9 @@ try_deb() { # PACKAGE
     # As the shell does it when the key is pressed; the loader has another name in each release.
     as_user ". /usr/share/bash-completion/bash_completion; { _comp_load flashvideo || __load_completion flashvideo; } 2>/dev/null
 complete -p flashvideo; COMP_WORDS=(flashvideo en) COMP_CWORD=1; _flashvideo flashvideo en flashvideo; echo \"\${COMPREPLY[@]}\""
-    as_root "dpkg -s flashvideo | grep -E 'Installed-Size|Depends'; dpkg -L flashvideo | xargs -I{} find {} -maxdepth 0 -not -type d" 50
+    as_root "dpkg -s flashvideo | grep -E 'Installed-Size|Depends'; dpkg -L flashvideo | xargs -I{} find {} -maxdepth 0 -not -type d"
     as_root "apt-get purge -y flashvideo && apt-get autoremove -y --purge"
-    as_root "find / -xdev -iname '*flashv*' -not -path '/packages/*' -not -path '/home/*'; echo '(all that is left)'" 20
+    as_root "find / -xdev -iname '*flashv*' -not -path '/packages/*' -not -path '/home/*'; echo '(all that is left)'"
 }
 
 try_wheel() { # PACKAGE
@@ -85,7 +86,7 @@ gstreamer1.0-tools python3-venv python3-pip python3-gi gir1.2-gstreamer-1.0"
     as_user "python3 --version && python3 -m venv --system-site-packages venv && venv/bin/pip install -q /packages/$1"
     as_user "venv/bin/flashvideo enhance towers.mp4 large.mp4 $enhance && $size large.mp4"
     as_user "venv/bin/python /packages/try_elements.py && venv/bin/python /packages/try_elements.py --late"
-    as_user 'eval "$(venv/bin/python -m flashvideo)"; gst-inspect-1.0 --exists flashupscale && echo found'
+    as_user 'eval "$(venv/bin/python -m flashvideo)"; gst-inspect-1.0 flashupscale | grep Filename'
     as_user "venv/bin/pip uninstall -q -y flashvideo; find venv -iname '*flashv*'; echo '(all that is left)'"
 
     printf '\n==== %s: the wheel for a user\n' "$system"
