@@ -122,7 +122,8 @@ impl Codec {
             Self::Ffv1 => &["ffv1"],
             Self::Png => &["png"],
             Self::Jpeg => &["mjpeg"],
-            Self::Raw => &["rawvideo"],
+            // What the muxer of y4m takes, which is not a copy of the frame.
+            Self::Raw => &["wrapped_avframe"],
         }
     }
 

@@ -15,6 +15,9 @@ use super::program::{Complaints, ffmpeg, reason, start};
 use super::raw::{RawFrame, RawVideo};
 use super::{damage, program};
 
+/// Frames that are looked at for transparency.
+const LOOKED_AT: u64 = 12;
+
 /// What becomes of interlaced pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Deinterlace {
@@ -122,6 +125,16 @@ impl Clip {
         (per_second <= 1000.0).then_some(rate)
     }
 
+    /// The rate after deinterlacing.
+    fn decoded_rate(&self, deinterlace: Deinterlace) -> Option<(u32, u32)> {
+        let (frames, per) = self.rate()?;
+        Some(match deinterlace {
+            Deinterlace::Fields => (2 * frames, per),
+            Deinterlace::Telecine => (4 * frames, 5 * per),
+            Deinterlace::Auto | Deinterlace::Off => (frames, per),
+        })
+    }
+
     /// Seconds of a tick of the clip's own timestamps, as a fraction.
     pub fn time_base(&self) -> (u32, u32) {
         ratio(self.video.time_base.as_deref()).unwrap_or((1, 90_000))
@@ -140,7 +153,7 @@ impl Clip {
     /// How many frames that part has, about.
     pub fn frames(&self, options: &DecodeOptions) -> Option<u64> {
         let per_second = self
-            .rate()
+            .decoded_rate(options.deinterlace)
             .map(|(rate, per)| f64::from(rate) / f64::from(per));
         let part = self
             .seconds(options)
@@ -169,17 +182,6 @@ impl Clip {
             }
         }
         words.extend(self.input.words.iter().cloned());
-        // ffmpeg lets the earliest stream begin at zero. Where that is sound which begins a little before, to warm up its
-        // decoder, everything else would be late.
-        let early = self
-            .probe
-            .format
-            .start_time
-            .as_deref()
-            .and_then(|text| text.parse::<f64>().ok());
-        if let Some(early) = early.filter(|early| (-0.2..0.0).contains(early)) {
-            words.extend(["-itsoffset".into(), format!("{early:.6}").into()]);
-        }
         words.extend(["-i".into(), self.input.name.clone()]);
         words
     }
@@ -202,14 +204,44 @@ impl Clip {
         }
     }
 
-    /// Whether the decoded pictures have alpha.
+    /// Whether the decoded pictures have alpha that is worth keeping: some of the first ones are not opaque.
     pub fn has_alpha(&self, format: &PixelFormat) -> bool {
         // What has alpha only because no other format would do has none to keep.
         let name = self.pixels();
         let sources = [
             "yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8", "vuya", "ayuv",
         ];
-        format.alpha && sources.iter().any(|source| name.starts_with(source))
+        let may = format.alpha && sources.iter().any(|source| name.starts_with(source));
+        may && (!self.input.again || self.is_transparent().unwrap_or(true))
+    }
+
+    fn is_transparent(&self) -> Result<bool> {
+        let part = DecodeOptions {
+            frames: Some(LOOKED_AT),
+            format: PixelFormat::for_clip("rgba", &[gst_video::VideoFormat::Rgba]),
+            ..DecodeOptions::default()
+        };
+        let mut decoder = self.decode(&part)?;
+        while let Some(frame) = decoder.next_frame()? {
+            if frame
+                .data
+                .chunks(4)
+                .any(|pixel| pixel.last() != Some(&u8::MAX))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Seconds before the clip's begin at which sound begins, to warm up its decoder; ffmpeg lets the earliest stream begin
+    /// at zero, so everything else is so much later.
+    pub fn warm_up(&self) -> f64 {
+        let start = self.probe.format.start_time.as_deref();
+        let start = start.and_then(|text| text.parse::<f64>().ok());
+        start
+            .filter(|start| (-0.2..0.0).contains(start))
+            .map_or(0.0, |start| -start)
     }
 
     fn is_interlaced(&self) -> bool {
@@ -357,7 +389,7 @@ impl Clip {
             pixel_aspect: header.pixel_aspect,
             colour,
             time_base: header.time_base,
-            rate: self.rate(),
+            rate: self.decoded_rate(options.deinterlace),
         };
         Ok(Decoder {
             video,

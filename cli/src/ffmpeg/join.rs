@@ -95,6 +95,16 @@ impl Join<'_> {
         }
         command.args([OsString::from("-i"), file(self.video)]);
         command.args(self.clip.reading(self.part));
+        // Only sound is where its warm-up makes it be; everything else comes from a reading without that.
+        let warm_up = self.clip.warm_up();
+        let late = warm_up > 0.0
+            && sides
+                .iter()
+                .any(|side| side.stream.codec_type == "subtitle");
+        if late {
+            command.args(["-itsoffset", &format!("{:.6}", -warm_up)]);
+            command.args(self.clip.reading(self.part));
+        }
         command.args(["-map", "0:v:0", "-c:0", "copy"]);
         let mut attached: Vec<(&SideStream, PathBuf)> = Vec::new();
         let mut index = 0;
@@ -102,7 +112,16 @@ impl Join<'_> {
             match &side.fate {
                 Fate::Copy | Fate::Encode(_) => {
                     index += 1;
-                    command.args(["-map", &format!("1:{}", side.stream.index)]);
+                    let input = if late && side.stream.codec_type == "subtitle" {
+                        2
+                    } else {
+                        1
+                    };
+                    command.args(["-map", &format!("{input}:{}", side.stream.index)]);
+                    command.args([
+                        format!("-map_metadata:s:{index}"),
+                        format!("1:s:{}", side.stream.index),
+                    ]);
                     command.args([format!("-c:{index}"), encoder_of(&side.fate).to_owned()]);
                     if side.fate == Fate::Encode("libopus") {
                         let layouts =

@@ -139,6 +139,7 @@ pub fn reason(lines: &[String]) -> String {
         [
             "Conversion failed!",
             "Error initializing output stream",
+            "Could not write header",
             "Error while opening encoder",
             "Error opening output file",
             "Error opening input file",
@@ -148,7 +149,10 @@ pub fn reason(lines: &[String]) -> String {
         .iter()
         .any(|words| line.contains(words))
     };
-    let telling = lines.iter().rev().find(|line| !vague(line));
+    let telling = lines
+        .iter()
+        .rev()
+        .find(|line| !vague(line) && !line.trim().is_empty());
     match telling.or(lines.last()) {
         Some(line) => without_address(line).to_owned(),
         None => "ffmpeg failed without a word".to_owned(),

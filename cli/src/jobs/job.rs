@@ -180,7 +180,7 @@ impl Work<'_> {
             mastering: self.clip.mastering,
             first_number: self.first_number(),
         };
-        let title = self.job.output.display().to_string();
+        let title = shown(&self.job.output);
         let mut encoder = Encoder::start(&target.video(self.container), &title, output, &options)?;
         // A third into the clip something is to be seen.
         let shown = self.clip.frames(self.part).unwrap_or(0) / 3;
@@ -251,7 +251,12 @@ impl Work<'_> {
             return fs::rename(target.video(self.container), file.path()).context("renaming");
         }
         let timing = &self.prepared.timing;
-        let offset = timing.seconds(encoded.first);
+        // Matroska tells how long sound warms up, and players take that off the sound's times alone.
+        let warm_up = match self.container {
+            Container::Matroska | Container::WebM => self.clip.warm_up(),
+            _ => 0.0,
+        };
+        let offset = timing.seconds(encoded.first) - warm_up;
         let rate = self
             .prepared
             .output
@@ -278,11 +283,7 @@ impl Work<'_> {
     fn tell(&self, encoded: &Encoded, damage: Option<&str>, report: &Report) {
         let output = &self.prepared.output;
         let (frames, seconds) = (encoded.frames, report.seconds());
-        let name = if self.job.output == Path::new("-") {
-            "standard output".to_owned()
-        } else {
-            self.job.output.display().to_string()
-        };
+        let name = shown(&self.job.output);
         let rate = frames as f64 / seconds.max(1e-3);
         let plural = if frames == 1 { "frame" } else { "frames" };
         let line = format!(
@@ -300,6 +301,14 @@ impl Work<'_> {
             }),
         );
     }
+}
+
+/// An output as people know it.
+fn shown(output: &Path) -> String {
+    if output == Path::new("-") {
+        return "standard output".to_owned();
+    }
+    output.display().to_string()
 }
 
 fn save_pair(pair: &Pair, before: &RawVideo, after: &RawVideo, path: &Path) -> Result<()> {

@@ -314,8 +314,13 @@ mod tests {
             planes: Planes::Yuv { sub_x, sub_y },
             ..FrameFormat::i420()
         };
-        for (sub_x, sub_y) in [(0, 0), (1, 0), (1, 1), (2, 0)] {
+        for (sub_x, sub_y) in [(0, 0), (1, 0), (1, 1), (2, 0), (2, 2)] {
             round_trip(yuv(sub_x, sub_y), [120, 100, 150]);
+            let twelve = FrameFormat {
+                depth: 12,
+                ..yuv(sub_x, sub_y)
+            };
+            round_trip(twelve, [1920, 1600, 2400]);
         }
         let jpeg = FrameFormat {
             full_range: true,
@@ -331,6 +336,18 @@ mod tests {
         round_trip(deep, [500, 600, 480]);
         round_trip(FrameFormat::rgb(), [10, 128, 250]);
         round_trip(FrameFormat::gray(), [77, 0, 0]);
+        for (format, colour) in [
+            (FrameFormat::rgb(), [1000, 33_000, 65_535]),
+            (FrameFormat::gray(), [44_444, 0, 0]),
+            (FrameFormat::i420(), [30_000, 26_000, 38_000]),
+        ] {
+            let wide = FrameFormat {
+                depth: 16,
+                alpha: format.planes != Planes::Gray,
+                ..format
+            };
+            round_trip(wide, colour);
+        }
     }
 
     #[test]

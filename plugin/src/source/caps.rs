@@ -5,7 +5,7 @@ use once_cell::sync::Lazy;
 
 use flashvideo::{GeneratorInfo, Size};
 
-use crate::common::caps::{Builder, lasting, progressive, raw_video};
+use crate::common::caps::{Builder, best_formats_first, lasting, progressive, raw_video};
 
 /// Smallest size that is offered.
 const SMALLEST: (i32, i32) = (64, 36);
@@ -20,7 +20,8 @@ const RATES: (gst::Fraction, gst::Fraction) = (
 /// What the pad template offers.
 pub(super) static TEMPLATE: Lazy<gst::Caps> = Lazy::new(|| {
     let longest = flashvideo::release::generate::MAX_SIDE as i32;
-    lasting(builder().width_range(1..=longest).height_range(1..=longest))
+    let any_size = builder().width_range(1..=longest).height_range(1..=longest);
+    lasting(any_size.build())
 });
 
 fn builder() -> Builder {
@@ -58,7 +59,8 @@ pub(super) fn offer(info: &GeneratorInfo, fixed: bool) -> gst::Caps {
 
 /// One of the possibilities in `caps`: as near to the model's own size and rate as can be, and where one side is given,
 /// of the same shape.
-pub(super) fn choose(mut caps: gst::Caps, info: &GeneratorInfo) -> gst::Caps {
+pub(super) fn choose(caps: gst::Caps, info: &GeneratorInfo) -> gst::Caps {
+    let mut caps = best_formats_first(caps);
     caps.truncate();
     let (width, height) = sides(info.size());
     if let Some(structure) = caps.make_mut().structure_mut(0) {

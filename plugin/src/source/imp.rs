@@ -38,6 +38,7 @@ use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 
 use super::position::Position;
+use super::prompts;
 use super::queue::ClipQueue;
 use super::settings::{ModelRequest, Settings};
 use super::stats::Stats;
@@ -96,15 +97,30 @@ impl FlashVideoSrc {
         lock(&self.stats)
     }
 
-    /// The clips that have not begun follow the properties as they are now.
-    fn settings_changed(&self) {
+    /// The clips that have not begun follow the properties as they are now that `name` was set.
+    fn settings_changed(&self, name: &str) {
         let playing = self.playing().as_ref().map(|playing| {
             let (queue, generator) = (playing.queue.clone(), playing.generator.clone());
             (queue, generator, playing.random)
         });
-        if let Some((queue, generator, random)) = playing {
-            queue.change(&self.settings(), generator.info(), random);
+        let Some((queue, generator, random)) = playing else {
+            return;
+        };
+        let settings = self.settings();
+        let prompt = settings.prompt(generator.info());
+        if name == "prompt"
+            && let Some(problem) = prompts::problem(prompt)
+        {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                ("{problem}; the prompt before it stays")
+            );
         }
+        if name == "steps" {
+            self.tell_about_steps(&settings);
+        }
+        queue.change(&settings, generator.info(), random);
     }
 }
 
@@ -131,14 +147,6 @@ impl ObjectImpl for FlashVideoSrc {
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
             let mut all = Settings::properties();
-            all.push(
-                glib::ParamSpecBoolean::builder("is-live")
-                    .nick("Is live")
-                    .blurb("Keep the pace of the clock, repeating the last frame while the next clip is made")
-                    .default_value(false)
-                    .mutable_ready()
-                    .build(),
-            );
             all.push(property::stats("model, prompt and seed of the clip that plays, clips, seconds-last-clip, seconds-per-clip, frames, repeated-frames, kept-clips, kept-bytes"));
             all
         });
@@ -146,19 +154,18 @@ impl ObjectImpl for FlashVideoSrc {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        match pspec.name() {
-            "is-live" => self.obj().set_live(property::get(value)),
-            name => lock(&self.settings).set(name, value),
-        }
+        lock(&self.settings).set(pspec.name(), value);
         gst::debug!(CAT, imp = self, "{} is now {value:?}", pspec.name());
-        if matches!(pspec.name(), "prompt" | "seed" | "steps" | "guidance-scale") {
-            self.settings_changed();
+        match pspec.name() {
+            // The base class must not learn of it while it plays.
+            "is-live" if self.playing().is_none() => self.obj().set_live(property::get(value)),
+            "prompt" | "seed" | "steps" | "guidance-scale" => self.settings_changed(pspec.name()),
+            _ => {}
         }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
-            "is-live" => self.obj().is_live().to_value(),
             "stats" => {
                 let kept = self.queue().map(|queue| queue.kept()).unwrap_or_default();
                 self.stats().to_structure(kept).to_value()
@@ -210,6 +217,9 @@ impl ElementImpl for FlashVideoSrc {
         {
             self.post_failure(&error);
             return Err(gst::StateChangeError);
+        }
+        if transition == gst::StateChange::ReadyToPaused {
+            self.obj().set_live(self.settings().live);
         }
         let success = self.parent_change_state(transition)?;
         if transition == gst::StateChange::ReadyToNull {

@@ -9,14 +9,36 @@ use gst::subclass::prelude::*;
 use super::imp::FlashVideoSrc;
 use super::playlist::Playlist;
 use super::prompts;
-use super::settings::{Settings, whole_frames};
+use super::settings::{MIN_STEPS, Settings, whole_frames};
 
 impl FlashVideoSrc {
-    /// The model for these settings: that of the last start, or a new one. Its weights are not loaded yet.
+    /// The model for these settings: that of the last start, or a new one. Its weights are not loaded yet. Where it cannot be
+    /// had, that of the last start stays, with a warning.
     ///
     /// # Errors
-    /// As [`Generator::find`].
+    /// As [`Generator::find`], where there was none before.
     pub(super) fn find_model(&self, settings: &Settings) -> flashvideo::Result<Arc<Generator>> {
+        self.model_of(settings).or_else(|error| {
+            let last = self
+                .model()
+                .as_ref()
+                .map(|(_, generator)| generator.clone());
+            let Some(last) = last else {
+                return Err(error);
+            };
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                (
+                    "{error}; the model {} stays, as it was loaded",
+                    last.info().name
+                )
+            );
+            Ok(last)
+        })
+    }
+
+    fn model_of(&self, settings: &Settings) -> flashvideo::Result<Arc<Generator>> {
         let request = settings.request()?;
         if let Some((known, generator)) = &*self.model()
             && *known == request
@@ -46,6 +68,11 @@ impl FlashVideoSrc {
     ) -> Result<Playlist, gst::ErrorMessage> {
         let file = settings.prompts_file.as_deref();
         let prompts = file.map(prompts::read).transpose()?;
+        if prompts.is_none()
+            && let Some(problem) = prompts::problem(settings.prompt(generator.info()))
+        {
+            return Err(gst::error_msg!(gst::LibraryError::Settings, ("{problem}")));
+        }
         let playlist = Playlist::new(settings, generator.info(), prompts, random);
         if let Some(frames) = settings.num_frames
             && frames != whole_frames(frames)
@@ -59,11 +86,23 @@ impl FlashVideoSrc {
                 )
             );
         }
+        self.tell_about_steps(settings);
         if let Some(first) = playlist.clip(0) {
             generator
                 .check(&first)
                 .map_err(|error| gst::error_msg!(gst::LibraryError::Settings, ("{error}")))?;
         }
         Ok(playlist)
+    }
+
+    /// Says which steps are taken, where these are not the ones that were asked for.
+    pub(super) fn tell_about_steps(&self, settings: &Settings) {
+        if settings.steps.is_some_and(|steps| steps < MIN_STEPS) {
+            gst::element_imp_info!(
+                self,
+                gst::ResourceError::Settings,
+                ("steps=1 is too few for a noise schedule: clips are made in {MIN_STEPS} steps")
+            );
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 use flashvideo::{GenerateOptions, GeneratorInfo, Size};
 
+use super::prompts;
 use super::settings::{Clips, Settings};
 
 /// What the clips from a certain one on have in common.
@@ -72,15 +73,16 @@ impl Playlist {
         self.size = size;
     }
 
-    /// Clips from `first` on follow `settings`.
+    /// Clips from `first` on follow `settings`; a prompt that is none leaves the one before it.
     pub fn change(&mut self, first: u64, settings: &Settings, info: &GeneratorInfo, random: u64) {
         let Some(last) = self.stretches.last() else {
             return;
         };
-        let prompts = if self.from_file {
+        let prompt = settings.prompt(info);
+        let prompts = if self.from_file || prompts::problem(prompt).is_some() {
             last.prompts.clone()
         } else {
-            vec![settings.prompt(info).to_owned()]
+            vec![prompt.to_owned()]
         };
         self.stretches.retain(|stretch| stretch.first < first);
         let new = stretch(first, prompts, settings, info, random);

@@ -7,20 +7,21 @@ use gst::glib;
 use gst::prelude::*;
 
 use super::settings::{
-    Clips, DEFAULT_MODEL, DEFAULT_PROMPT, MAX_FRAMES, MAX_GUIDANCE_SCALE, MAX_LORA_SCALE,
-    MAX_STEPS, Settings,
+    Clips, DEFAULT_MODEL, MAX_FRAMES, MAX_GUIDANCE_SCALE, MAX_LORA_SCALE, MAX_STEPS, Settings,
 };
 use crate::common::compute::ComputeSettings;
 use crate::common::property::{self, UNSET};
 
+/// Stands for [`Clips::OneForEachPrompt`]: the number that nobody means.
+const ONE_FOR_EACH_PROMPT: u32 = u32::MAX;
+
 impl Settings {
-    /// What to install; `is-live` and `stats` are not among the settings.
+    /// What to install; `stats` is not among the settings.
     pub fn properties() -> Vec<glib::ParamSpec> {
         let mut all = vec![
             glib::ParamSpecString::builder("prompt")
                 .nick("Prompt")
-                .blurb("What the clips show; a change takes effect with the next clip")
-                .default_value(Some(DEFAULT_PROMPT))
+                .blurb("What the clips show; a change takes effect with the next clip (default: what shows the model)")
                 .mutable_playing()
                 .build(),
             glib::ParamSpecString::builder("model")
@@ -51,7 +52,7 @@ impl Settings {
                 .build(),
             glib::ParamSpecUInt::builder("steps")
                 .nick("Steps")
-                .blurb("Sampling steps (0 = the model's own number)")
+                .blurb("Sampling steps, at least two: 1 is taken as 2 (0 = the model's own number)")
                 .maximum(MAX_STEPS)
                 .default_value(0)
                 .mutable_playing()
@@ -73,8 +74,8 @@ impl Settings {
                 .build(),
             glib::ParamSpecUInt::builder("num-clips")
                 .nick("Number of clips")
-                .blurb("Clips until the end of the stream (0 = for ever); unless set, as many as prompts-file has lines")
-                .default_value(1)
+                .blurb("Clips until the end of the stream (0 = for ever, 4294967295 = as many as prompts-file has lines, or one)")
+                .default_value(ONE_FOR_EACH_PROMPT)
                 .mutable_ready()
                 .build(),
             glib::ParamSpecString::builder("prompts-file")
@@ -89,6 +90,14 @@ impl Settings {
                 .mutable_ready()
                 .build(),
         ];
+        all.push(
+            glib::ParamSpecBoolean::builder("is-live")
+                .nick("Is live")
+                .blurb("Keep the pace of the clock, repeating the last frame while the next clip is made")
+                .default_value(false)
+                .mutable_ready()
+                .build(),
+        );
         all.extend(ComputeSettings::properties());
         all
     }
@@ -107,13 +116,15 @@ impl Settings {
             "guidance-scale" => self.guidance_scale = property::amount(value),
             "num-frames" => self.num_frames = property::count(value),
             "num-clips" => {
-                self.num_clips = match property::count(value) {
-                    Some(clips) => Clips::Exactly(clips as u64),
-                    None => Clips::Endless,
+                self.num_clips = match property::get(value) {
+                    ONE_FOR_EACH_PROMPT => Clips::OneForEachPrompt,
+                    0 => Clips::Endless,
+                    clips => Clips::Exactly(clips.into()),
                 };
             }
             "prompts-file" => self.prompts_file = property::text(value).map(PathBuf::from),
             "loop" => self.repeat = property::get(value),
+            "is-live" => self.live = property::get(value),
             name if self.compute.set(name, value) => {}
             name => unreachable!("no property {name} was installed"),
         }
@@ -122,7 +133,7 @@ impl Settings {
     /// The property `name`.
     pub fn get(&self, name: &str) -> glib::Value {
         match name {
-            "prompt" => self.prompt.as_deref().unwrap_or(DEFAULT_PROMPT).to_value(),
+            "prompt" => self.prompt.to_value(),
             "model" => self.model.to_value(),
             "lora" => self.lora.to_value(),
             "lora-scale" => self.lora_scale.to_value(),
@@ -130,17 +141,19 @@ impl Settings {
             "steps" => property::from_count(self.steps),
             "guidance-scale" => property::from_amount(self.guidance_scale),
             "num-frames" => property::from_count(self.num_frames),
-            "num-clips" => property::from_count(match self.num_clips {
-                Clips::OneForEachPrompt => Some(1),
-                Clips::Endless => None,
-                Clips::Exactly(clips) => usize::try_from(clips).ok(),
-            }),
+            "num-clips" => match self.num_clips {
+                Clips::OneForEachPrompt => ONE_FOR_EACH_PROMPT,
+                Clips::Endless => 0,
+                Clips::Exactly(clips) => u32::try_from(clips).unwrap_or(ONE_FOR_EACH_PROMPT),
+            }
+            .to_value(),
             "prompts-file" => {
                 let path = self.prompts_file.as_ref();
                 path.map(|path| path.to_string_lossy().into_owned())
                     .to_value()
             }
             "loop" => self.repeat.to_value(),
+            "is-live" => self.live.to_value(),
             name => match self.compute.get(name) {
                 Some(value) => value,
                 None => unreachable!("no property {name} was installed"),

@@ -11,6 +11,8 @@ pub(super) const DEFAULT_MODEL: &str = "builtin";
 pub(super) const DEFAULT_PROMPT: &str = "a red balloon rises over snowy mountains at sunset";
 pub(super) const MAX_GUIDANCE_SCALE: f64 = 100.0;
 pub(super) const MAX_LORA_SCALE: f64 = 10.0;
+/// Fewest and most steps that a schedule can have.
+pub(super) const MIN_STEPS: usize = 2;
 pub(super) const MAX_STEPS: u32 = 1000;
 pub(super) const MAX_FRAMES: u32 = 4097;
 
@@ -40,6 +42,7 @@ pub(super) struct Settings {
     /// `None`: `prompt` is all there is.
     pub prompts_file: Option<PathBuf>,
     pub repeat: bool,
+    pub live: bool,
     pub compute: ComputeSettings,
 }
 
@@ -57,6 +60,7 @@ impl Default for Settings {
             num_clips: Clips::default(),
             prompts_file: None,
             repeat: false,
+            live: false,
             compute: ComputeSettings::default(),
         }
     }
@@ -102,9 +106,9 @@ impl Settings {
         self.num_frames.map_or(info.frames, whole_frames)
     }
 
-    /// Sampling steps.
+    /// Sampling steps. One is too few for a schedule, which has two ends, and stands for the fewest.
     pub fn steps(&self, info: &GeneratorInfo) -> usize {
-        self.steps.unwrap_or(info.steps)
+        self.steps.map_or(info.steps, |steps| steps.max(MIN_STEPS))
     }
 
     /// Strength of the guidance.

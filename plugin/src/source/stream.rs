@@ -64,6 +64,7 @@ impl FlashVideoSrc {
         }
         if let (Some(options), Some(generator)) = (queue.clip(clip), self.generator()) {
             self.stats().clip_begun(&options);
+            self.obj().notify("stats");
             self.send_tags(&options, &generator.info().name);
         }
     }

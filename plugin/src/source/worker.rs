@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use flashvideo::{CancelToken, Error, Event, Generator};
 use gst::glib;
+use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::imp::FlashVideoSrc;
@@ -70,6 +71,7 @@ impl FlashVideoSrc {
                     })
                 })?;
                 self.stats().clip_made(begin.elapsed());
+                self.obj().notify("stats");
                 Ok(())
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! # Locking
 //!
-//! `settings`, `state`, `model` and `stats` each protect plain values and are held only to read or write these. No
+//! `settings`, `begun`, `state`, `model` and `stats` each protect plain values and are held only to read or write these. No
 //! thread takes two of them at once, and none is held across inference, a pad push, a query, a join or a message, so
 //! there is no order to keep.
 
@@ -40,7 +40,7 @@ use gst::subclass::prelude::*;
 use super::latency::Latency;
 use super::model_slot::ModelSlot;
 use super::run::{Leaving, Run, RunControl};
-use super::settings::Settings;
+use super::settings::{Begun, ModelRequest, Settings};
 use super::stats::Stats;
 use super::{CAT, caps};
 use crate::common::messages::Messages;
@@ -56,8 +56,12 @@ pub(super) struct State {
     pub leaving: Option<Leaving>,
     /// What upstream is to be told.
     pub flow: Result<gst::FlowSuccess, gst::FlowError>,
+    /// If that is an error, somebody was told.
+    pub flow_is_known: bool,
     /// EOS has arrived at the sink pad: upstream will not ask for `flow` again.
     pub eos: bool,
+    /// The caps of the sink pad, if they are such that no frame can be taken. Why is on the bus.
+    pub refused: Option<gst::Caps>,
     /// Where the worker takes output buffers from.
     pub pool: Option<gst::BufferPool>,
     /// Of the input and the output.
@@ -70,6 +74,7 @@ impl State {
     /// Forgets what came from caps.
     pub fn forget_stream(&mut self) {
         self.leaving = None;
+        self.refused = None;
         self.worker_thread = None;
         self.pool = None;
         self.sizes = None;
@@ -85,7 +90,9 @@ impl Default for State {
             run: None,
             leaving: None,
             flow: Err(gst::FlowError::Flushing),
+            flow_is_known: false,
             eos: false,
+            refused: None,
             pool: None,
             sizes: None,
             latency: None,
@@ -98,14 +105,57 @@ pub struct FlashUpscale {
     pub(super) srcpad: gst::Pad,
     pub(super) model: ModelSlot,
     settings: Mutex<Settings>,
+    begun: Mutex<Option<Begun>>,
     state: Mutex<State>,
     stats: Mutex<Stats>,
 }
 
 impl FlashUpscale {
-    /// A snapshot of the properties.
-    pub(super) fn settings(&self) -> Settings {
+    /// A snapshot of the properties as they were set.
+    fn set_settings(&self) -> Settings {
         lock(&self.settings).clone()
+    }
+
+    /// A snapshot of the properties as far as they are in force.
+    pub(super) fn settings(&self) -> Settings {
+        let settings = self.set_settings();
+        match &*lock(&self.begun) {
+            Some(begun) => settings.during(begun),
+            None => settings,
+        }
+    }
+
+    /// The model of the stream, once the element has left READY.
+    pub(super) fn request(&self) -> Option<ModelRequest> {
+        Some(lock(&self.begun).as_ref()?.request.clone())
+    }
+
+    /// From READY to PAUSED: what holds until the element is back in READY.
+    ///
+    /// A model that cannot be had is no reason to end a session that has one: editors set properties at each keystroke.
+    fn begin(&self) -> Result<(), gst::StateChangeError> {
+        *self.stats() = Stats::default();
+        let settings = self.set_settings();
+        let request = match (settings.request(), self.model.request()) {
+            (Ok(request), _) => request,
+            (Err(error), Some(loaded)) => {
+                self.keep_model(&loaded.model, &error);
+                loaded
+            }
+            (Err(error), None) => {
+                self.post_failure(&error);
+                return Err(gst::StateChangeError);
+            }
+        };
+        *lock(&self.begun) = Some(Begun::new(&settings, request.clone()));
+        // With bypass the model is loaded when bypass is turned off, if ever.
+        if !settings.bypass {
+            self.start_loading(&request, true).map_err(|message| {
+                self.post_error_message(message);
+                gst::StateChangeError
+            })?;
+        }
+        Ok(())
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -176,6 +226,7 @@ impl ObjectSubclass for FlashUpscale {
             srcpad,
             model: ModelSlot::default(),
             settings: Mutex::default(),
+            begun: Mutex::default(),
             state: Mutex::default(),
             stats: Mutex::default(),
         }
@@ -198,7 +249,7 @@ impl ObjectImpl for FlashUpscale {
         static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
             let mut all = Settings::properties();
             all.push(property::stats(
-                "frames, fps, ms-per-evaluation, evaluations, peak-memory (bytes), model, steps",
+                "frames, fps, ms-per-evaluation, evaluations, peak-memory (bytes); model and steps in force, which are notified",
             ));
             all
         });
@@ -213,6 +264,15 @@ impl ObjectImpl for FlashUpscale {
             settings.scale != scale
         };
         gst::debug!(CAT, imp = self, "{} is now {value:?}", pspec.name());
+        let waits = !pspec.flags().contains(gst::PARAM_FLAG_MUTABLE_PLAYING);
+        if waits && lock(&self.begun).is_some() {
+            let name = pspec.name();
+            gst::info!(
+                CAT,
+                imp = self,
+                "{name} takes effect once the element was in READY"
+            );
+        }
         if rescaled {
             // The worker negotiates before its next frame.
             self.srcpad.mark_reconfigure();
@@ -247,12 +307,12 @@ impl ElementImpl for FlashUpscale {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
             [
-                ("sink", gst::PadDirection::Sink),
-                ("src", gst::PadDirection::Src),
+                ("sink", gst::PadDirection::Sink, &caps::SINK_TEMPLATE),
+                ("src", gst::PadDirection::Src, &caps::TEMPLATE),
             ]
             .into_iter()
-            .map(|(name, direction)| {
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps::TEMPLATE)
+            .map(|(name, direction, caps)| {
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps)
                     .expect("name and caps are valid")
             })
             .collect()
@@ -267,32 +327,21 @@ impl ElementImpl for FlashUpscale {
         gst::debug!(CAT, imp = self, "changing state {transition:?}");
         match transition {
             gst::StateChange::NullToReady => {
-                if let Err(error) = self.settings().compute.check() {
+                if let Err(error) = self.set_settings().compute.check() {
                     self.post_failure(&error);
                     return Err(gst::StateChangeError);
                 }
             }
-            gst::StateChange::ReadyToPaused => {
-                *self.stats() = Stats::default();
-                let settings = self.settings();
-                // With bypass the model is loaded when bypass is turned off, if ever.
-                if !settings.bypass {
-                    let request = settings.request().map_err(|error| {
-                        self.post_failure(&error);
-                        gst::StateChangeError
-                    })?;
-                    self.start_loading(&request, true).map_err(|message| {
-                        self.post_error_message(message);
-                        gst::StateChangeError
-                    })?;
-                }
-            }
+            gst::StateChange::ReadyToPaused => self.begin()?,
             gst::StateChange::PausedToReady => self.model.cancel_unfinished(),
             _ => {}
         }
         let success = self.parent_change_state(transition)?;
         match transition {
-            gst::StateChange::PausedToReady => self.model.end_unfinished(),
+            gst::StateChange::PausedToReady => {
+                self.model.end_unfinished();
+                *lock(&self.begun) = None;
+            }
             gst::StateChange::ReadyToNull => self.model.unload(),
             _ => {}
         }

@@ -6,17 +6,17 @@ use std::thread;
 
 use crossbeam::channel::bounded;
 use crossbeam::select;
-use flashvideo::{CancelToken, Enhancer, Event};
+use flashvideo::{CancelToken, Enhancer, Error, Event};
 use gst::subclass::prelude::*;
 
 use super::imp::FlashUpscale;
-use super::model_slot::Load;
+use super::model_slot::{Load, Outcome};
 use super::run::{Never, Run};
 use super::settings::ModelRequest;
 use crate::common::messages::{Messages, Step};
 
 impl FlashUpscale {
-    /// Starts loading `request`, unless that is what is loaded or being loaded.
+    /// Starts loading `request`, unless that is what is loaded or being loaded. Should it not load, the model before it stays.
     ///
     /// `retry` tries a failed load again.
     pub(super) fn start_loading(
@@ -32,16 +32,21 @@ impl FlashUpscale {
             {
                 return Ok(());
             }
-            let load = self.spawn_load(request.clone())?;
+            let kept = slot.as_ref().and_then(|load| load.model().cloned());
+            let load = self.spawn_load(request.clone(), kept)?;
             slot.replace(load)
         };
-        if let Some(replaced) = replaced {
+        if let Some(mut replaced) = replaced {
             replaced.end();
         }
         Ok(())
     }
 
-    fn spawn_load(&self, request: ModelRequest) -> Result<Load, gst::ErrorMessage> {
+    fn spawn_load(
+        &self,
+        request: ModelRequest,
+        kept: Option<Arc<Enhancer>>,
+    ) -> Result<Load, gst::ErrorMessage> {
         let (done_tx, done) = bounded::<Never>(0);
         let cancel = CancelToken::new();
         let outcome = Arc::new(OnceLock::new());
@@ -56,10 +61,11 @@ impl FlashUpscale {
                     let Some(element) = weak.upgrade() else {
                         return;
                     };
-                    let model = element
-                        .imp()
-                        .catch_panic(|| None, |imp| imp.load_model(&request, &cancel));
-                    let _ = outcome.set(model);
+                    let loaded = element.imp().catch_panic(
+                        || Outcome::Failed,
+                        |imp| imp.load_model(&request, &cancel, kept),
+                    );
+                    let _ = outcome.set(loaded);
                 }
             });
         let thread = thread.map_err(|e| {
@@ -78,7 +84,12 @@ impl FlashUpscale {
     }
 
     /// Runs on the loader's thread; failures are posted here.
-    fn load_model(&self, request: &ModelRequest, cancel: &CancelToken) -> Option<Arc<Enhancer>> {
+    fn load_model(
+        &self,
+        request: &ModelRequest,
+        cancel: &CancelToken,
+        kept: Option<Arc<Enhancer>>,
+    ) -> Outcome {
         let ModelRequest { model, compute } = request;
         let step = Step {
             code: "load-model",
@@ -91,19 +102,37 @@ impl FlashUpscale {
             progress.check()?;
             Ok(model)
         });
-        loaded.map_err(|error| self.post_failure(&error)).ok()
+        match (loaded, kept) {
+            (Ok(model), _) => Outcome::Loaded(model),
+            (Err(error), Some(kept)) => {
+                self.keep_model(kept.name(), &error);
+                Outcome::Kept(kept)
+            }
+            (Err(error), None) => {
+                self.post_failure(&error);
+                Outcome::Failed
+            }
+        }
     }
 
-    /// The model for `request`; waits for it until `run` is stopped.
+    /// Warns that the model `kept` stays because another cannot be had. A cancellation is no reason to warn.
+    pub(super) fn keep_model(&self, kept: &str, error: &Error) {
+        if !error.is_cancelled() {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                ("{error}; the model {kept} stays, as it was loaded")
+            );
+        }
+    }
+
+    /// The model of the stream; waits for it until `run` is stopped.
     ///
     /// # Errors
     /// The flow to return. What happened is on the bus already.
-    pub(super) fn wait_for_model(
-        &self,
-        request: &ModelRequest,
-        run: &Run,
-    ) -> Result<Arc<Enhancer>, gst::FlowError> {
-        if let Err(message) = self.start_loading(request, false) {
+    pub(super) fn wait_for_model(&self, run: &Run) -> Result<Arc<Enhancer>, gst::FlowError> {
+        let request = self.request().ok_or(gst::FlowError::Flushing)?;
+        if let Err(message) = self.start_loading(&request, false) {
             self.post_error_message(message);
             return Err(gst::FlowError::Error);
         }
@@ -117,9 +146,7 @@ impl FlashUpscale {
                 recv(run.stopped()) -> _ => return Err(gst::FlowError::Flushing),
             }
         }
-        match outcome.get() {
-            Some(Some(model)) => Ok(model.clone()),
-            _ => Err(gst::FlowError::Error),
-        }
+        let model = outcome.get().and_then(Outcome::model).cloned();
+        model.ok_or(gst::FlowError::Error)
     }
 }

@@ -5,7 +5,7 @@ use gst::glib;
 use gst::prelude::*;
 
 use super::Preset;
-use super::settings::{DEFAULT_SCALE, MAX_GUIDANCE_SCALE, MAX_SCALE, MAX_STEPS, MODEL, Settings};
+use super::settings::{DEFAULT_SCALE, MAX_GUIDANCE_SCALE, MAX_SCALE, MAX_STEPS, Settings};
 use crate::common::compute::ComputeSettings;
 use crate::common::property::{self, UNSET};
 
@@ -15,8 +15,7 @@ impl Settings {
         let mut all = vec![
             glib::ParamSpecString::builder("model")
                 .nick("Model")
-                .blurb("builtin, builtin:live, or path of a model file or folder; wins over the preset's choice")
-                .default_value(MODEL)
+                .blurb("builtin, builtin:live, or path of a model file or folder (default: what the preset chooses; stats has what is in force)")
                 .mutable_ready()
                 .build(),
             glib::ParamSpecDouble::builder("scale")
@@ -101,7 +100,7 @@ impl Settings {
     /// The property `name`.
     pub fn get(&self, name: &str) -> glib::Value {
         match name {
-            "model" => self.model().to_value(),
+            "model" => self.model.to_value(),
             "scale" => self.scale.to_value(),
             "steps" => property::from_count(self.steps),
             "noise" => property::from_amount(self.noise),

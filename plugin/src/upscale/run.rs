@@ -3,7 +3,8 @@
 //!
 //! A *run* is the time between two flushes (or between activation and deactivation). Each has a channel and a cancel
 //! token of its own, so nothing of an old run can leak into a new one. Stopping a run wakes whoever waits in it: the
-//! upstream thread at a full channel, the worker at an empty one, a serialized query that awaits its answer.
+//! upstream thread at a full channel, the worker at an empty one, a serialized query that awaits its answer. A run is
+//! stopped when its [`RunControl`] is gone, whatever became of that: it cannot be lost sight of while it goes on.
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use crossbeam::select;
@@ -26,9 +27,22 @@ pub(super) enum Item {
 /// The element's end of a run.
 pub(super) struct RunControl {
     input: RunInput,
-    stop: Sender<Never>,
-    cancel: CancelToken,
+    /// Stops the run when it is dropped.
+    _stop: Stop,
     left: Receiver<Never>,
+}
+
+/// That the run is stopped: the token for those who look, the channel for those who wait, in this order and never one
+/// without the other.
+struct Stop {
+    cancel: CancelToken,
+    _signal: Sender<Never>,
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
 }
 
 /// The upstream thread's end of a run.
@@ -52,10 +66,24 @@ pub(super) struct Run {
 /// Tells when the worker has left a stopped run.
 pub(super) struct Leaving(Receiver<Never>);
 
+/// Whether no later frame of the run can do better than the one that failed with `flow`.
+///
+/// Everything else passes: a pad is linked, downstream is flushed and goes on, agrees on other caps, or is replaced after its
+/// EOS.
+pub(super) fn is_lasting(flow: gst::FlowError) -> bool {
+    !matches!(
+        flow,
+        gst::FlowError::NotLinked
+            | gst::FlowError::Flushing
+            | gst::FlowError::NotNegotiated
+            | gst::FlowError::Eos
+    )
+}
+
 /// A new run.
 pub(super) fn new_run(caps: Option<gst::Caps>) -> (RunControl, Run) {
     let (items_tx, items_rx) = bounded(QUEUE_LENGTH);
-    let (stop, stopped) = bounded(0);
+    let (signal, stopped) = bounded(0);
     let (left_tx, left) = bounded(0);
     let cancel = CancelToken::new();
     let control = RunControl {
@@ -63,8 +91,10 @@ pub(super) fn new_run(caps: Option<gst::Caps>) -> (RunControl, Run) {
             items: items_tx,
             stopped: stopped.clone(),
         },
-        stop,
-        cancel: cancel.clone(),
+        _stop: Stop {
+            cancel: cancel.clone(),
+            _signal: signal,
+        },
         left,
     };
     let run = Run {
@@ -85,8 +115,6 @@ impl RunControl {
 
     /// Cancels the inference and wakes everyone who waits in the run. Does not block.
     pub fn stop(self) -> Leaving {
-        self.cancel.cancel();
-        drop(self.stop);
         Leaving(self.left)
     }
 }
@@ -186,6 +214,15 @@ mod tests {
         control.stop().wait();
         assert!(worker.join().unwrap());
         assert!(cancel.is_cancelled());
+    }
+
+    #[test]
+    fn a_run_that_is_lost_sight_of_is_stopped() {
+        let (control, run) = new_run(None);
+        let input = control.input();
+        drop(control);
+        assert!(run.is_stopped() && run.next().is_none());
+        assert_eq!(input.send(buffer()), Err(gst::FlowError::Flushing));
     }
 
     #[test]

@@ -57,7 +57,31 @@ pub(super) struct ModelRequest {
     pub compute: Compute,
 }
 
+/// What cannot change while there is a stream, as it was when the element left READY.
+#[derive(Clone, Debug)]
+pub(super) struct Begun {
+    preset: Preset,
+    /// The model, or the one that stays because this one cannot be had.
+    pub request: ModelRequest,
+}
+
+impl Begun {
+    /// A stream with these settings and this model.
+    pub fn new(settings: &Settings, request: ModelRequest) -> Self {
+        Self {
+            preset: settings.preset,
+            request,
+        }
+    }
+}
+
 impl Settings {
+    /// The settings in force in a stream that has `begun`.
+    pub fn during(mut self, begun: &Begun) -> Self {
+        self.preset = begun.preset;
+        self
+    }
+
     /// Name or path of the model: the user's, else the preset's.
     pub fn model(&self) -> &str {
         match (&self.model, self.preset) {
@@ -131,6 +155,23 @@ mod tests {
             (settings.model(), settings.steps(), settings.noise()),
             ("/weights", Some(3), Some(0.5))
         );
+    }
+
+    #[test]
+    fn the_preset_of_a_stream_is_the_one_it_began_with() {
+        let balanced = Settings {
+            preset: Preset::Balanced,
+            ..Settings::default()
+        };
+        let begun = Begun::new(&balanced, balanced.request().unwrap());
+        let changed = Settings {
+            preset: Preset::Quality,
+            seed: 7,
+            ..balanced
+        };
+        let during = changed.during(&begun);
+        assert_eq!((during.preset, during.seed), (Preset::Balanced, 7));
+        assert_eq!(during.steps(), Some(1));
     }
 
     #[test]

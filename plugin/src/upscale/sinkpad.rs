@@ -8,7 +8,7 @@ use gst::subclass::prelude::*;
 use super::CAT;
 use super::caps;
 use super::imp::FlashUpscale;
-use super::run::{Item, QUEUE_LENGTH, RunInput, new_run};
+use super::run::{Item, QUEUE_LENGTH, RunInput, is_lasting, new_run};
 
 impl FlashUpscale {
     /// The channel of the current run.
@@ -27,9 +27,24 @@ impl FlashUpscale {
         buffer: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         gst::trace!(CAT, obj = pad, "queueing {buffer:?}");
-        self.state().flow?;
+        {
+            let state = self.state();
+            if state.refused.is_some() {
+                return Err(gst::FlowError::Eos);
+            }
+            if let Err(flow) = state.flow
+                && is_lasting(flow)
+            {
+                return Err(flow);
+            }
+        }
+        // What passes is told to upstream, and the frame goes on: by the time of its turn it may have passed.
         let sent = self.input()?.send(Item::Buffer(buffer));
-        let flow = self.state().flow;
+        let flow = {
+            let mut state = self.state();
+            state.flow_is_known = true;
+            state.flow
+        };
         // The worker's verdict tells more than the closed channel.
         flow?;
         sent?;
@@ -43,8 +58,11 @@ impl FlashUpscale {
             gst::EventView::FlushStop(_) => return self.flush_stop(event),
             gst::EventView::Caps(caps_event) => {
                 if let Err(text) = caps::parse_input(caps_event.caps()) {
-                    gst::element_imp_error!(self, gst::CoreError::Negotiation, ("{text}"));
-                    return false;
+                    return self.refuse(caps_event.caps_owned(), &text);
+                }
+                let mended = self.state().refused.take().is_some();
+                if mended && let Some(segment) = pad.sticky_event::<gst::event::Segment>(0) {
+                    return self.enqueue(event) && self.enqueue(segment.into());
                 }
             }
             gst::EventView::StreamStart(_) | gst::EventView::Segment(_) => {
@@ -53,17 +71,67 @@ impl FlashUpscale {
                 if state.flow == Err(gst::FlowError::Eos) {
                     state.flow = Ok(gst::FlowSuccess::Ok);
                 }
+                // Not before the caps that belong to it. The pad keeps it until there are some that can be taken.
+                if state.refused.is_some() && event.type_() == gst::EventType::Segment {
+                    return true;
+                }
             }
-            gst::EventView::Eos(_) => self.state().eos = true,
+            gst::EventView::Eos(_) => {
+                let unknown = {
+                    let mut state = self.state();
+                    state.eos = true;
+                    state.flow.err().filter(|_| !state.flow_is_known)
+                };
+                if let Some(flow) = unknown {
+                    self.post_flow(flow);
+                }
+            }
             _ => {}
         }
         if !event.is_serialized() {
             return gst::Pad::event_default(pad, Some(&*self.obj()), event);
         }
+        self.enqueue(event)
+    }
+
+    /// Sends a serialized event to the worker.
+    fn enqueue(&self, event: gst::Event) -> bool {
         match self.input() {
             Ok(input) => input.send(Item::Event(event)).is_ok(),
             Err(_) => false,
         }
+    }
+
+    /// Says that nobody takes the frames: upstream, which would say so, does not ask any more.
+    pub(super) fn post_flow(&self, flow: gst::FlowError) {
+        if matches!(
+            flow,
+            gst::FlowError::NotLinked | gst::FlowError::NotNegotiated
+        ) {
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::Failed,
+                ("internal data stream error"),
+                ["streaming stopped, reason {flow}"]
+            );
+        }
+    }
+
+    /// Takes `caps` that no frame can be taken of, and says so, once.
+    ///
+    /// The event counts as taken, and the stream ends: an element that gets an error back posts one of its own, up to the
+    /// source, and sends the event again with each buffer. All of these would bury the one that says what to do.
+    fn refuse(&self, caps: gst::Caps, text: &str) -> bool {
+        let again = {
+            let mut state = self.state();
+            let again = state.refused.as_ref() == Some(&caps);
+            state.refused = Some(caps);
+            again
+        };
+        if !again {
+            gst::element_imp_error!(self, gst::CoreError::Negotiation, ("{text}"));
+        }
+        true
     }
 
     /// Stops the run: the inference is cancelled, everyone who waits is woken, downstream knows at once.
@@ -78,10 +146,15 @@ impl FlashUpscale {
     /// Begins a new run once the worker has left the old one. The stream lock is held by the caller, so nothing
     /// arrives meanwhile.
     fn flush_stop(&self, event: gst::Event) -> bool {
-        let (leaving, is_worker, pool) = {
+        // Without a FLUSH_START in front of it the old run still goes on.
+        let pool = self.stop_run();
+        if let Some(pool) = &pool {
+            pool.set_flushing(true);
+        }
+        let (leaving, is_worker) = {
             let mut state = self.state();
             let is_worker = state.worker_thread == Some(std::thread::current().id());
-            (state.leaving.take(), is_worker, state.pool.clone())
+            (state.leaving.take(), is_worker)
         };
         // A seek from within our own push comes back on the worker's thread: it cannot wait for itself, and what it
         // does next is to look at the run and leave it.
@@ -119,8 +192,9 @@ impl FlashUpscale {
 
     /// Hands a new run to the worker, if there is one.
     pub(super) fn start_run(&self) {
-        let (control, run) = new_run(self.sinkpad.current_caps());
+        let caps = self.sinkpad.current_caps();
         let mut state = self.state();
+        let (control, run) = new_run(caps.filter(|_| state.refused.is_none()));
         let Some(worker) = state.worker.clone() else {
             return;
         };

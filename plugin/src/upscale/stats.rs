@@ -10,6 +10,8 @@ use flashvideo::StreamStats;
 pub(super) struct Stats {
     model: String,
     steps: u32,
+    /// Model and steps of which was told that they are in force.
+    told: Option<(String, u32)>,
     /// Frames that went through the model or the plain resize.
     frames: u64,
     /// Streams that are finished.
@@ -35,10 +37,13 @@ impl Stats {
         self.past.peak_memory = self.past.peak_memory.max(current.peak_memory);
     }
 
-    /// State of the current stream, and the evaluations it makes per window.
-    pub fn update_stream(&mut self, stats: StreamStats, steps: usize) {
+    /// State of the current stream, and the evaluations it makes per window. Tells whether something else than before is in
+    /// force.
+    pub fn update_stream(&mut self, stats: StreamStats, steps: usize) -> bool {
         self.current = stats;
         self.steps = steps as u32;
+        let in_force = (self.model.clone(), self.steps);
+        self.told.replace(in_force.clone()) != Some(in_force)
     }
 
     /// Work on a frame begins.
@@ -100,9 +105,10 @@ mod tests {
             ..StreamStats::default()
         };
         stats.begin_stream("first");
-        stats.update_stream(stream(3, 30, 7), 4);
+        assert!(stats.update_stream(stream(3, 30, 7), 4));
+        assert!(!stats.update_stream(stream(3, 30, 7), 4));
         stats.begin_stream("second");
-        stats.update_stream(stream(1, 30, 5), 1);
+        assert!(stats.update_stream(stream(1, 30, 5), 1));
         stats.frame_started();
         stats.frame_finished();
         let s = stats.to_structure();

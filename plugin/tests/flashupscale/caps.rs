@@ -32,7 +32,9 @@ fn the_sink_pad_offers_every_size_whatever_downstream_fixes() {
         !caps(VideoFormat::I420, 320, 180).can_intersect(&offer),
         "{offer}"
     );
-    assert!(!parse("video/x-raw,interlace-mode=interleaved").can_intersect(&offer));
+    let interlaced = parse("video/x-raw,interlace-mode=interleaved");
+    let whole: gst::Caps = offer.iter().take(1).map(ToOwned::to_owned).collect();
+    assert!(!interlaced.can_intersect(&whole));
     let filter = parse("video/x-raw,format={I420,NV12},width=64,height=[8,16]");
     let filtered = sink.query_caps(Some(&filter));
     assert!(filtered.is_subset(&filter), "{filtered}");
@@ -62,7 +64,8 @@ fn accept_caps() {
     assert!(sink.query_accept_caps(&parse(
         "video/x-raw,format=RGB,width=5,height=3,framerate=0/1"
     )));
-    assert!(!sink.query_accept_caps(&parse("video/x-raw,format=UYVY,width=5,height=3")));
+    assert!(sink.query_accept_caps(&parse("video/x-raw,format=UYVY,width=5,height=3")));
+    assert!(!sink.query_accept_caps(&parse("video/x-raw,format=v210,width=5,height=3")));
     assert!(!sink.query_accept_caps(&parse(
         "video/x-raw(memory:DMABuf),format=I420,width=5,height=3"
     )));
@@ -166,30 +169,36 @@ fn downstream_can_ask_for_another_size() {
 #[test]
 fn interlaced_caps_are_refused_with_advice() {
     let mut fixture = Fixture::new(&[]);
-    assert!(
-        fixture
-            .harness
-            .push_event(gst::event::StreamStart::new("test"))
-    );
+    let start = gst::event::StreamStart::new("test");
+    assert!(fixture.harness.push_event(start));
     let interlaced = parse(
         "video/x-raw,format=I420,width=16,height=12,framerate=25/1,interlace-mode=interleaved,\
          field-order=top-field-first",
     );
-    // A sticky event counts as pushed; what it is worth shows with the first buffer.
-    fixture
-        .harness
-        .push_event(gst::event::Caps::new(&interlaced));
     let segment = gst::FormattedSegment::<gst::ClockTime>::new();
-    fixture
-        .harness
-        .push_event(gst::event::Segment::new(&segment));
-    assert_eq!(
-        fixture.harness.push(i420(16, 12, 0)),
-        Err(gst::FlowError::NotNegotiated)
-    );
+    for round in 0..3 {
+        // Again and again, with a flush in between: it is said once.
+        let pad = fixture.harness.srcpad().unwrap().clone();
+        assert!(pad.push_event(gst::event::Caps::new(&interlaced)));
+        assert!(pad.push_event(gst::event::Segment::new(&segment)));
+        // Ended, not failed: elements upstream would add errors of their own.
+        assert_eq!(pad.push(i420(16, 12, round)), Err(gst::FlowError::Eos));
+        assert!(pad.push_event(gst::event::FlushStart::new()));
+        assert!(pad.push_event(gst::event::FlushStop::new(true)));
+        assert!(pad.push_event(gst::event::Segment::new(&segment)));
+        assert_eq!(pad.push(i420(16, 12, round)), Err(gst::FlowError::Eos));
+    }
     let (error, text) = fixture.error();
     assert!(error.matches(gst::CoreError::Negotiation));
     assert!(text.contains("deinterlace"), "{text}");
+    let more = fixture.bus.pop_filtered(&[gst::MessageType::Error]);
+    assert!(more.is_none(), "{more:?}");
+    // Whole frames mend it.
+    fixture
+        .harness
+        .set_src_caps(caps(VideoFormat::I420, 16, 12));
+    fixture.harness.push(i420(16, 12, 7)).unwrap();
+    assert_eq!(fixture.finish().len(), 1);
 }
 
 #[test]

@@ -21,17 +21,21 @@ fn metadata_and_rank() {
 }
 
 #[test]
-fn one_pad_on_each_side_for_18_progressive_formats() {
+fn one_pad_on_each_side_for_all_formats_in_whole_frames() {
     let element = element(&[]);
     let templates = element.pad_template_list();
     assert_eq!(templates.len(), 2);
     for template in templates {
         assert_eq!(template.presence(), gst::PadPresence::Always);
         let caps = template.caps();
-        assert_eq!(caps.size(), 1);
         let structure = caps.structure(0).unwrap();
         assert_eq!(structure.get::<&str>("interlace-mode"), Ok("progressive"));
-        assert_eq!(structure.get::<gst::List>("format").unwrap().len(), 18);
+        assert_eq!(structure.get::<gst::List>("format").unwrap().len(), 55);
+        // The sink pad takes what is interlaced as well, to say what to do about it.
+        let others = caps.iter().skip(1);
+        let modes: Vec<_> = others.map(|s| s.value("interlace-mode").unwrap()).collect();
+        let sink = template.direction() == gst::PadDirection::Sink;
+        assert_eq!(modes.len(), if sink { 2 } else { 0 });
         assert!(
             caps.features(0)
                 .unwrap()

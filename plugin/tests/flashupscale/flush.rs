@@ -114,6 +114,33 @@ fn a_flush_from_the_streaming_thread_does_not_wait_for_itself() {
 }
 
 #[test]
+fn flushes_may_come_alone_twice_and_in_any_order() {
+    let mut fixture = Fixture::with_size(8, 8, &[]);
+    let pad = fixture.harness.srcpad().unwrap().clone();
+    // One letter for each event: start, stop.
+    for (round, order) in ["O", "OO", "SSO", "SOO", "OSO", "SSOO"].iter().enumerate() {
+        let _ = pad.push(i420(8, 8, 0));
+        for event in order.chars() {
+            // A second start in a row is taken by nobody.
+            pad.push_event(match event {
+                'S' => gst::event::FlushStart::new(),
+                _ => gst::event::FlushStop::new(true),
+            });
+        }
+        while fixture.harness.try_pull().is_some() {}
+        let offsets = [100, 101].map(|base| base + 2 * round as u64);
+        assert!(pad.push_event(segment()));
+        for offset in offsets {
+            fixture.harness.push(i420(8, 8, offset)).unwrap();
+        }
+        assert!(pad.push_event(gst::event::Gap::builder(gst::ClockTime::ZERO).build()));
+        for offset in offsets {
+            assert_eq!(fixture.harness.pull().unwrap().offset(), offset, "{order}");
+        }
+    }
+}
+
+#[test]
 fn leaving_playing_does_not_wait_for_the_model() {
     let fixture = Fixture::with_size(640, 480, &[("preset", "quality"), ("steps", "8")]);
     let pad = fixture.harness.srcpad().unwrap().clone();

@@ -67,7 +67,12 @@ fn the_segment_is_in_time_from_zero() {
 
 #[test]
 fn downstream_chooses_format_size_and_rate() {
-    for (format, size) in [("RGB", 3 * 64 * 36), ("GRAY8", 64 * 36), ("AYUV64", 0)] {
+    for (format, size) in [
+        ("RGB", 3 * 64 * 36),
+        ("AYUV64", 8 * 64 * 36),
+        ("GRAY8", 64 * 36),
+        ("v210", 0),
+    ] {
         let mut fixture = Fixture::ready(&[]);
         let caps = format!("video/x-raw,format={format},width=64,height=36,framerate=30000/1001");
         fixture.harness.set_sink_caps_str(&caps);

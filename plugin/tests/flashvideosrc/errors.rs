@@ -49,7 +49,11 @@ fn adapters_that_do_not_fit() {
 
 #[test]
 fn impossible_settings() {
-    for (property, value, says) in [("num-frames", "13", "at most 9"), ("steps", "1", "steps")] {
+    let long = "a".repeat((1 << 16) + 1);
+    for (property, value, says) in [
+        ("num-frames", "13", "at most 9"),
+        ("prompt", &*long, "65537 bytes"),
+    ] {
         let found = error(&[(property, value)]);
         assert!(found.matches(gst::LibraryError::Settings), "{found}");
         assert!(found.to_string().contains(says), "{found}");
@@ -81,4 +85,46 @@ fn after_an_error_it_works_again() {
     fixture.element.set_property("num-frames", 5u32);
     fixture.harness.play();
     assert_eq!(fixture.finish().len(), 5);
+}
+
+#[test]
+fn a_line_that_is_no_prompt_is_named() {
+    let long = format!("one\n{}\n", "a".repeat((1 << 16) + 1));
+    for (text, says) in [
+        (long.as_bytes(), "line 2"),
+        (b"one\ntwo\n\nth\0ree\n", "line 4"),
+        (b"one\n\xff\n", "line 2"),
+    ] {
+        let lines = Lines::new("wrong-line", text);
+        let found = error(&[("prompts-file", &lines.path())]);
+        assert!(found.matches(gst::ResourceError::Read), "{found}");
+        let shown = found.to_string();
+        assert!(
+            shown.contains(&lines.path()) && shown.contains(says),
+            "{shown}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_without_a_writer_does_not_hold_a_state_change() {
+    let pipe =
+        Lines(std::env::temp_dir().join(format!("flashvideosrc-{}-pipe", std::process::id())));
+    let made = std::process::Command::new("mkfifo").arg(&pipe.0).status();
+    if !made.is_ok_and(|status| status.success()) {
+        println!("skipped: there is no mkfifo");
+        return;
+    }
+    let found = error(&[("prompts-file", &pipe.path())]);
+    assert!(found.matches(gst::ResourceError::OpenRead), "{found}");
+    assert!(found.to_string().contains("nobody has written"), "{found}");
+    // With one it is a file like others.
+    let writer = std::thread::spawn({
+        let path = pipe.path();
+        move || std::fs::write(path, "a red balloon\na blue boat\n")
+    });
+    let mut fixture = Fixture::new(&[("prompts-file", &pipe.path()), ("num-frames", "1")]);
+    assert_eq!(fixture.finish().len(), 2);
+    writer.join().unwrap().unwrap();
 }

@@ -8,6 +8,7 @@ mod clips;
 mod common;
 mod errors;
 mod fixture;
+mod latched;
 mod leaks;
 mod live;
 mod messages;

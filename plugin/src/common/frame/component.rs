@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MPL-2.0
-//! One component of a mapped picture: strides, interleaving, 10-bit packing.
+//! One component of a mapped picture: strides, interleaving, packing and byte order of wide samples.
 
 use flashvideo::{Samples, Size};
 use gst_video::VideoInfo;
@@ -16,6 +16,12 @@ pub(super) struct Component {
     size: Size,
     /// Unused low bits of a 16-bit sample.
     shift: u32,
+    /// Bytes of a sample, 1 or 2.
+    bytes: usize,
+    /// Order of the bytes of a 16-bit sample.
+    little_endian: bool,
+    /// Luma of packed 4:2:2, whose rows are whole pairs of pixels also where the width is odd.
+    pairs: bool,
 }
 
 impl Component {
@@ -38,13 +44,15 @@ impl Component {
                 info.format()
             ));
         }
-        // GStreamer 1.22 counts the offset of interleaved 16-bit samples in samples, later versions in bytes.
+        let bytes = if info.comp_depth(index) > 8 { 2 } else { 1 };
+        // GStreamer 1.22 counts the offset of interleaved 16-bit chroma in samples, later versions in bytes. In bytes it is even.
         let offset = info.comp_poffset(index) as usize;
-        let offset = if info.comp_depth(index) > 8 && offset % 2 == 1 {
-            2 * offset
-        } else {
+        let offset = if offset.is_multiple_of(bytes) {
             offset
+        } else {
+            bytes * offset
         };
+        let halved = format.w_sub().get(1).is_some_and(|&sub| sub > 0);
         Ok(Self {
             plane,
             offset,
@@ -55,6 +63,9 @@ impl Component {
                 info.comp_height(index) as usize,
             ),
             shift: format.shift().get(usize::from(index)).copied().unwrap_or(0),
+            bytes,
+            little_endian: format.is_le(),
+            pairs: index == 0 && format.n_planes() == 1 && halved,
         })
     }
 
@@ -100,13 +111,25 @@ impl Component {
             let mut samples = Vec::with_capacity(pixels);
             for row in rows {
                 let row = row.get(self.offset..)?;
-                let values = row.chunks(self.step).take(self.size.width);
-                samples.extend(values.filter_map(|pixel| match *pixel {
-                    [low, high, ..] => Some(u16::from_le_bytes([low, high]) >> self.shift),
-                    _ => None,
-                }));
+                match self.step {
+                    2 => self.read_wide::<2>(row, &mut samples),
+                    4 => self.read_wide::<4>(row, &mut samples),
+                    8 => self.read_wide::<8>(row, &mut samples),
+                    _ => return None,
+                }
             }
             (samples.len() == pixels).then_some(Samples::U16(samples))
+        }
+    }
+
+    /// The 16-bit samples at every `STEP`th byte of `row`.
+    fn read_wide<const STEP: usize>(&self, row: &[u8], samples: &mut Vec<u16>) {
+        let pixels = row.chunks(STEP).take(self.size.width);
+        let bytes = pixels.filter_map(|pixel| pixel.first_chunk::<2>());
+        if self.little_endian {
+            samples.extend(bytes.map(|bytes| u16::from_le_bytes(*bytes) >> self.shift));
+        } else {
+            samples.extend(bytes.map(|bytes| u16::from_be_bytes(*bytes) >> self.shift));
         }
     }
 
@@ -132,15 +155,26 @@ impl Component {
                             }
                         }
                     }
+                    // The pixel beyond the edge has a luma of its own, which readers may average with its neighbour.
+                    if self.pairs
+                        && width % 2 == 1
+                        && let Some((beyond, last)) =
+                            row.get_mut(width * self.step).zip(values.last())
+                    {
+                        *beyond = *last;
+                    }
                 }
             }
             Samples::U16(samples) => {
                 for (row, values) in rows.zip(samples.chunks(width)) {
                     let row = row.get_mut(self.offset..)?;
                     for (pixel, value) in row.chunks_mut(self.step).zip(values) {
-                        pixel
-                            .get_mut(..2)?
-                            .copy_from_slice(&(value << self.shift).to_le_bytes());
+                        let value = value << self.shift;
+                        *pixel.first_chunk_mut::<2>()? = if self.little_endian {
+                            value.to_le_bytes()
+                        } else {
+                            value.to_be_bytes()
+                        };
                     }
                 }
             }
@@ -162,7 +196,8 @@ impl Component {
 
     /// Bytes that the plane must have for this component.
     fn needed(&self) -> usize {
-        (self.size.height - 1) * self.stride + self.offset + (self.size.width - 1) * self.step + 1
+        let last = (self.size.height - 1) * self.stride + (self.size.width - 1) * self.step;
+        last + self.offset + self.bytes
     }
 }
 

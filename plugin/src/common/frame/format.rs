@@ -4,15 +4,41 @@
 use flashvideo::{FrameFormat, Planes, Siting, Size};
 use gst_video::{VideoChromaSite, VideoColorRange, VideoFormat, VideoInfo};
 
-/// All formats that can be read and written, best first.
-pub(crate) const FORMATS: [VideoFormat; 18] = [
+/// All formats that can be read and written, best first: Y'CbCr before R, G, B, which costs three planes and a matrix, and what
+/// decoders give before what is rare.
+pub(crate) const FORMATS: [VideoFormat; 55] = [
     VideoFormat::I420,
     VideoFormat::Nv12,
     VideoFormat::Yv12,
+    VideoFormat::Nv21,
     VideoFormat::Y42b,
+    VideoFormat::Nv16,
+    VideoFormat::Nv61,
+    VideoFormat::Yuy2,
+    VideoFormat::Uyvy,
+    VideoFormat::Yvyu,
     VideoFormat::Y444,
+    VideoFormat::Nv24,
+    VideoFormat::Y41b,
+    VideoFormat::Yuv9,
+    VideoFormat::Yvu9,
     VideoFormat::I42010le,
     VideoFormat::P01010le,
+    VideoFormat::I42210le,
+    VideoFormat::Y44410le,
+    VideoFormat::I42012le,
+    VideoFormat::P012Le,
+    VideoFormat::I42212le,
+    VideoFormat::Y44412le,
+    VideoFormat::P016Le,
+    VideoFormat::Y44416le,
+    VideoFormat::A420,
+    VideoFormat::Ayuv,
+    VideoFormat::Vuya,
+    VideoFormat::A42010le,
+    VideoFormat::A42210le,
+    VideoFormat::A44410le,
+    VideoFormat::Ayuv64,
     VideoFormat::Rgb,
     VideoFormat::Bgr,
     VideoFormat::Rgbx,
@@ -23,7 +49,19 @@ pub(crate) const FORMATS: [VideoFormat; 18] = [
     VideoFormat::Bgra,
     VideoFormat::Argb,
     VideoFormat::Abgr,
+    VideoFormat::Gbr,
+    VideoFormat::Gbra,
+    VideoFormat::Gbr10le,
+    VideoFormat::Gbr12le,
+    VideoFormat::Gbra10le,
+    VideoFormat::Gbra12le,
+    VideoFormat::Argb64,
+    VideoFormat::Argb64Le,
+    VideoFormat::Rgba64Le,
+    VideoFormat::Bgra64Le,
+    VideoFormat::Abgr64Le,
     VideoFormat::Gray8,
+    VideoFormat::Gray16Le,
 ];
 
 /// Meaning of the samples in frames of `info`: planes, depth, and range, matrix and siting of the caps.

@@ -9,31 +9,52 @@ use once_cell::sync::Lazy;
 use gst_video::{VideoColorMatrix, VideoInfo, VideoInterlaceMode};
 
 use super::settings::MAX_SCALE;
-use crate::common::caps::{Builder, filtered, lasting, parse, progressive, raw_video};
+use crate::common::caps::{best_formats_first, filtered, lasting, parse, progressive, raw_video};
 use crate::common::frame::FORMATS;
 
 /// Largest width and height on either side.
 pub(super) const MAX_SIDE: i32 = 16384;
 
-/// What both pad templates offer.
-pub(super) static TEMPLATE: Lazy<gst::Caps> =
-    Lazy::new(|| lasting(progressive(any_interlace_mode())));
-
-/// The template with any interlace mode, see [`accepts`].
-static ANY_INTERLACE_MODE: Lazy<gst::Caps> = Lazy::new(|| lasting(any_interlace_mode()));
-
-fn any_interlace_mode() -> Builder {
-    raw_video()
+/// What the source pad's template offers: whole frames.
+pub(super) static TEMPLATE: Lazy<gst::Caps> = Lazy::new(|| {
+    let any_size = raw_video()
         .width_range(1..=MAX_SIDE)
-        .height_range(1..=MAX_SIDE)
+        .height_range(1..=MAX_SIDE);
+    lasting(progressive(any_size).build())
+});
+
+/// What the sink pad's template offers: whole frames, and behind them interlaced ones, see [`sink_offer`].
+pub(super) static SINK_TEMPLATE: Lazy<gst::Caps> = Lazy::new(|| {
+    let mut caps = TEMPLATE.copy();
+    caps.make_mut().append(interlaced(&TEMPLATE));
+    lasting(caps)
+});
+
+/// `caps` of whole frames as interlaced ones.
+fn interlaced(caps: &gst::Caps) -> gst::Caps {
+    let modes = [
+        VideoInterlaceMode::Interleaved,
+        VideoInterlaceMode::Mixed,
+        VideoInterlaceMode::Fields,
+    ];
+    let both_fields = gst::List::new(modes.map(|mode| mode.to_str()));
+    let one_field = VideoInterlaceMode::Alternate.to_str();
+    let mut interlaced = gst::Caps::new_empty();
+    for structure in caps.iter() {
+        let mut structure = structure.to_owned();
+        let interlaced = interlaced.make_mut();
+        structure.set("interlace-mode", both_fields.clone());
+        interlaced.append_structure(structure.clone());
+        structure.set("interlace-mode", one_field);
+        let feature = gst::CapsFeatures::new([gst_video::CAPS_FEATURE_FORMAT_INTERLACED]);
+        interlaced.append_structure_full(structure, Some(feature));
+    }
+    interlaced
 }
 
 /// Whether the sink pad takes a CAPS event with these caps.
-///
-/// Interlaced caps pass here, although no query offers them: only when the event arrives can the user be told to
-/// deinterlace.
 pub(super) fn accepts(caps: &gst::Caps) -> bool {
-    caps.can_intersect(&ANY_INTERLACE_MODE)
+    caps.can_intersect(&SINK_TEMPLATE)
 }
 
 /// Checks input caps that were set on the sink pad.
@@ -78,12 +99,29 @@ pub(super) fn without_size(caps: &gst::Caps) -> gst::Caps {
 }
 
 /// What the sink pad offers, given what downstream takes.
+///
+/// Interlaced video comes last, and only for whom asks for it by name: nobody who can send whole frames sends it, and who
+/// cannot gets as far as the CAPS event, where there is somebody to tell what to put in between. Were it not offered, an
+/// element before this one would fail to negotiate and say nothing of the reason.
 pub(super) fn sink_offer(downstream: Option<&gst::Caps>, filter: Option<&gst::Caps>) -> gst::Caps {
     let mut caps = TEMPLATE.clone();
     if let Some(downstream) = downstream {
         caps = without_size(downstream).intersect_with_mode(&caps, gst::CapsIntersectMode::First);
     }
-    filtered(caps, filter)
+    let filter = filter.filter(|filter| !filter.is_any());
+    let named = filter.map(naming_interlace_mode);
+    let interlaced = filtered(interlaced(&caps), named.as_ref());
+    let mut offer = best_formats_first(filtered(caps, filter));
+    offer.make_mut().append(interlaced);
+    offer
+}
+
+/// Those of `caps` that tell the interlace mode.
+fn naming_interlace_mode(caps: &gst::Caps) -> gst::Caps {
+    caps.iter_with_features()
+        .filter(|(structure, _)| structure.has_field("interlace-mode"))
+        .map(|(structure, features)| (structure.to_owned(), features.to_owned()))
+        .collect()
 }
 
 /// What the source pad offers, given what upstream can send: the scaled size first, then all sizes that can be made.
@@ -94,12 +132,28 @@ pub(super) fn src_offer(
 ) -> gst::Caps {
     let caps = match upstream {
         Some(upstream) => enlarged(
-            &upstream.intersect_with_mode(&TEMPLATE, gst::CapsIntersectMode::First),
+            &deinterlaced(upstream).intersect_with_mode(&TEMPLATE, gst::CapsIntersectMode::First),
             scale,
         ),
         None => TEMPLATE.clone(),
     };
     filtered(caps, filter)
+}
+
+/// `caps` as whole frames, also where there are only interlaced ones: with an empty offer nothing could be linked behind this
+/// element, which is no advice.
+fn deinterlaced(caps: &gst::Caps) -> gst::Caps {
+    if caps.is_any() || caps.can_intersect(&TEMPLATE) {
+        return caps.clone();
+    }
+    caps.iter()
+        .map(|structure| {
+            let mut structure = structure.to_owned();
+            structure.set("interlace-mode", VideoInterlaceMode::Progressive.to_str());
+            structure.remove_field("field-order");
+            structure
+        })
+        .collect()
 }
 
 /// `side` times `scale`, if that is a possible size.

@@ -132,11 +132,45 @@ fn downstream_size_is_not_offered_upstream() {
     let filter = caps("video/x-raw,format=RGB,width=[2,9],height=7");
     let filtered = sink_offer(Some(&caps("ANY")), Some(&filter));
     assert!(
-        filtered.is_subset(&filter) && filtered.is_subset(&TEMPLATE),
+        filtered.is_subset(&filter) && filtered.is_subset(&SINK_TEMPLATE),
         "{filtered}"
     );
     assert_eq!(filtered.structure(0).unwrap().get::<i32>("height"), Ok(7));
-    assert_eq!(sink_offer(Some(&caps("ANY")), None), *TEMPLATE);
+    assert_eq!(sink_offer(Some(&caps("ANY")), None), *SINK_TEMPLATE);
+}
+
+#[test]
+fn interlaced_video_is_offered_last_and_only_by_name() {
+    let any = caps("ANY");
+    let offer = |filter: &str| sink_offer(Some(&any), Some(&caps(filter)));
+    let modes = |offer: &gst::Caps| -> Vec<String> {
+        let mode = |s: &gst::StructureRef| s.get::<String>("interlace-mode").unwrap();
+        offer.iter().map(mode).collect()
+    };
+    // Who does not tell means whole frames.
+    let silent = offer("video/x-raw,format=I420,width=16,height=16");
+    assert_eq!(modes(&silent), ["progressive"]);
+    let both = offer("video/x-raw,format=I420,interlace-mode={mixed,progressive}");
+    assert_eq!(modes(&both), ["progressive", "mixed"]);
+    let only = offer("video/x-raw,format=I420,interlace-mode=interleaved");
+    assert_eq!(modes(&only), ["interleaved"]);
+    let one_field = offer("video/x-raw(format:Interlaced),interlace-mode=alternate");
+    assert_eq!(modes(&one_field), ["alternate"]);
+    // Where nothing else is possible it is not the fields that are to blame.
+    let nothing = sink_offer(Some(&caps("audio/x-raw")), None);
+    assert!(nothing.is_empty(), "{nothing}");
+}
+
+#[test]
+fn behind_the_element_everything_is_whole() {
+    let interlaced = caps(
+        "video/x-raw,format=I420,width=16,height=16,framerate=25/1,interlace-mode=interleaved,\
+         field-order=top-field-first",
+    );
+    let offer = src_offer(Some(&interlaced), 2.0, None);
+    let first = offer.structure(0).unwrap();
+    assert_eq!(first.get::<&str>("interlace-mode"), Ok("progressive"));
+    assert!(!first.has_field("field-order") && first.get::<i32>("width") == Ok(32));
 }
 
 #[test]

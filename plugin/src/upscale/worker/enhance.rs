@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use flashvideo::{EnhanceOptions, EnhanceStream, Enhancer, Error, Frame, plain_resize};
+use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::super::CAT;
@@ -95,7 +96,10 @@ impl ModelStream {
     fn update_stats(&self, imp: &FlashUpscale) {
         let steps = self.in_force.steps;
         let steps = steps.unwrap_or_else(|| self.model.default_steps());
-        imp.stats().update_stream(self.stream.stats(), steps);
+        let changed = imp.stats().update_stream(self.stream.stats(), steps);
+        if changed {
+            imp.obj().notify("stats");
+        }
     }
 }
 
@@ -150,7 +154,7 @@ impl Worker {
         match &mut self.stream {
             Some(stream) => stream.set_options(imp, options),
             None => {
-                let model = imp.wait_for_model(&settings.request()?, run)?;
+                let model = imp.wait_for_model(run)?;
                 let stream = EnhanceStream::new(
                     model.clone(),
                     negotiated.format,
@@ -169,7 +173,28 @@ impl Worker {
             }
         }
         self.tell_about_prompt(imp);
+        self.tell_about_size(imp);
         Ok(())
+    }
+
+    /// One message for a whole stream: compact models have learnt to enlarge, and what they add is gone when their picture is
+    /// reduced to the size it came in.
+    fn tell_about_size(&mut self, imp: &FlashUpscale) {
+        if let (Some(stream), Some(negotiated)) = (&self.stream, &self.negotiated)
+            && negotiated.output_size == frame_size(&negotiated.input_info)
+            && !stream.model.reads_text()
+            && !std::mem::replace(&mut self.told_about_size, true)
+        {
+            gst::element_imp_info!(
+                imp,
+                gst::ResourceError::Settings,
+                (
+                    "the output is as large as the input: the model {} only enlarges and does next to nothing here; \
+                     set `scale` above 1, or a larger size downstream",
+                    stream.model.name()
+                )
+            );
+        }
     }
 
     /// One line for a whole stream, not one for each frame.

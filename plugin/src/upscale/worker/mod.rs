@@ -30,6 +30,10 @@ pub(super) struct Worker {
     run: Option<Run>,
     /// What downstream answered last; frames are dropped while it is an error, events still pass.
     flow: Result<gst::FlowSuccess, gst::FlowError>,
+    /// What upstream is to be told is an error.
+    failed: bool,
+    /// What keeps downstream's caps and ours apart is on the bus.
+    complained: bool,
     /// Of the next frame.
     input_caps: Option<gst::Caps>,
     negotiated: Option<Negotiated>,
@@ -38,6 +42,7 @@ pub(super) struct Worker {
     /// Title of the stream from upstream's tags.
     title: Option<String>,
     told_about_prompt: bool,
+    told_about_size: bool,
     /// Frames of this run that went into the model, and that came out.
     taken: u64,
     given: u64,
@@ -51,12 +56,15 @@ impl Worker {
             runs,
             run: None,
             flow: Ok(gst::FlowSuccess::Ok),
+            failed: false,
+            complained: false,
             input_caps: None,
             negotiated: None,
             stream: None,
             segment: None,
             title: None,
             told_about_prompt: false,
+            told_about_size: false,
             taken: 0,
             given: 0,
             waiting: VecDeque::new(),
@@ -102,6 +110,8 @@ impl Worker {
         imp.state().worker_thread = Some(std::thread::current().id());
         self.leave(imp);
         self.flow = Ok(gst::FlowSuccess::Ok);
+        self.failed = false;
+        self.complained = false;
         self.segment = None;
         self.input_caps = run.caps.clone();
     }
@@ -122,6 +132,7 @@ impl Worker {
     /// Remembers a failed flow, and tells upstream with its next buffer.
     fn set_flow(&mut self, imp: &FlashUpscale, run: &Run, flow: gst::FlowError) {
         self.flow = Err(flow);
+        let known = self.complained && flow == gst::FlowError::NotNegotiated;
         let nobody_asks = {
             let mut state = imp.state();
             // Once the run is stopped the flow belongs to its successor.
@@ -129,21 +140,38 @@ impl Worker {
                 return;
             }
             state.flow = Err(flow);
-            state.eos
+            state.flow_is_known = known;
+            self.failed = true;
+            state.eos && !known
         };
         gst::debug!(CAT, imp = imp, "flow is now {flow:?}");
-        if nobody_asks
-            && matches!(
-                flow,
-                gst::FlowError::NotLinked | gst::FlowError::NotNegotiated
-            )
-        {
-            gst::element_imp_error!(
-                imp,
-                gst::StreamError::Failed,
-                ("internal data stream error"),
-                ["streaming stopped, reason {flow}"]
-            );
+        if nobody_asks {
+            imp.post_flow(flow);
+        }
+    }
+
+    /// Frames are taken again, and upstream may know.
+    fn restore_flow(&mut self, imp: &FlashUpscale, run: &Run) {
+        self.flow = Ok(gst::FlowSuccess::Ok);
+        if std::mem::take(&mut self.failed) {
+            let mut state = imp.state();
+            if !run.is_stopped() {
+                state.flow = Ok(gst::FlowSuccess::Ok);
+            }
+        }
+    }
+
+    /// Whether the next frame is worth an evaluation, after what downstream said of those before it; `reconfigure` tells that
+    /// something has changed there.
+    fn may_try(&self, imp: &FlashUpscale, reconfigure: bool) -> bool {
+        match self.flow {
+            Ok(_) => true,
+            Err(gst::FlowError::NotLinked) => imp.srcpad.is_linked(),
+            Err(gst::FlowError::Flushing) => true,
+            // Without a change the same would be said again.
+            Err(gst::FlowError::NotNegotiated) => reconfigure || !self.complained,
+            Err(gst::FlowError::Eos) => reconfigure,
+            Err(_) => false,
         }
     }
 
@@ -219,12 +247,14 @@ impl Worker {
     }
 
     fn handle_buffer(&mut self, imp: &FlashUpscale, run: &Run, buffer: gst::Buffer) {
-        if self.flow.is_err() {
+        let reconfigure = imp.srcpad.check_reconfigure();
+        if !self.may_try(imp, reconfigure) {
             return;
         }
+        self.flow = Ok(gst::FlowSuccess::Ok);
         #[cfg(test)]
         assert!(buffer.offset() != tests::POISON, "a poisoned frame");
-        if imp.srcpad.check_reconfigure() || self.is_stale() {
+        if reconfigure || self.is_stale() {
             self.drain(imp, run);
             self.negotiate(imp, run);
         }
@@ -335,8 +365,10 @@ impl Worker {
                     Ok(buffer) => {
                         gst::trace!(CAT, imp = imp, "pushing {buffer:?}");
                         imp.stats().frame_finished();
-                        if let Err(flow) = imp.srcpad.push(buffer) {
-                            self.set_flow(imp, run, flow);
+                        match imp.srcpad.push(buffer) {
+                            Ok(_) if self.failed => self.restore_flow(imp, run),
+                            Ok(_) => {}
+                            Err(flow) => self.set_flow(imp, run, flow),
                         }
                     }
                     Err((flow, message)) => {

@@ -8,7 +8,7 @@ use gst_video::VideoInfo;
 
 use super::super::imp::FlashUpscale;
 use super::super::output::Output;
-use super::super::run::Run;
+use super::super::run::{Run, is_lasting};
 use super::super::{CAT, caps};
 use super::Worker;
 use crate::common::frame::{frame_format, frame_size};
@@ -25,20 +25,17 @@ pub(super) struct Negotiated {
 impl Worker {
     /// Agrees with downstream on caps and buffers. The model is empty when this is called.
     pub(super) fn negotiate(&mut self, imp: &FlashUpscale, run: &Run) {
-        if matches!(self.flow, Err(flow) if flow != gst::FlowError::NotNegotiated) {
+        if self.flow.is_err_and(is_lasting) {
             return;
         }
+        self.complained = false;
         if let Err(flow) = self.try_negotiate(imp) {
             self.negotiated = None;
             self.drop_stream(imp);
             self.set_flow(imp, run, flow);
-        } else if self.flow.is_err() {
+        } else if self.flow != Err(gst::FlowError::Eos) {
             // New caps have mended it.
-            self.flow = Ok(gst::FlowSuccess::Ok);
-            let mut state = imp.state();
-            if !run.is_stopped() {
-                state.flow = self.flow;
-            }
+            self.restore_flow(imp, run);
         }
     }
 
@@ -53,6 +50,7 @@ impl Worker {
         let scale = imp.settings().scale;
         let output_caps = caps::choose_output(&input_caps, &downstream, scale).map_err(|text| {
             gst::element_imp_error!(imp, gst::CoreError::Negotiation, ("{text}"));
+            self.complained = true;
             gst::FlowError::NotNegotiated
         })?;
         let output_info =
