@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 # `make demo` shows what the project does, `make test` whether it works. Both install what they need.
 
-.PHONY: help demo build install uninstall test lint bench fuzz clean
+.PHONY: help demo build install uninstall deb wheel test lint bench fuzz clean
 
 help:
 	@echo 'make demo       install, build, and enhance the clip in examples/media: demo/out.mp4, demo/side_by_side.png;'
@@ -10,6 +10,8 @@ help:
 	@echo 'make install    the plugin, its presets and the program flashvideo, for this user: nothing else needs to be set.'
 	@echo '                For everybody: make build && sudo make install PREFIX=/usr. For packages: DESTDIR= and PREFIX=/usr'
 	@echo 'make uninstall  remove them again'
+	@echo 'make deb        a package for Debian 12 and later: build/packages/flashvideo_VERSION_ARCHITECTURE.deb'
+	@echo 'make wheel      a package for pip: build/packages/flashvideo-VERSION-py3-none-linux_MACHINE.whl'
 	@echo 'make test       install what the tests need and run them all'
 	@echo 'make lint       formatting, clippy, documentation, licences of dependencies, the build with meson'
 	@echo 'make bench      speed on this machine, beside PyTorch, ONNX Runtime and ncnn'
@@ -28,6 +30,12 @@ install:
 
 uninstall:
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh uninstall
+
+deb:
+	@scripts/deb.sh
+
+wheel:
+	@scripts/wheel.sh
 
 test:
 	@scripts/prepare.sh test
