@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 # `make demo` shows what the project does, `make test` whether it works. Both install what they need.
 
-.PHONY: help demo build install uninstall deb wheel test lint bench fuzz clean
+.PHONY: help demo build install uninstall deb wheel test soak lint bench fuzz clean
 
 help:
 	@echo 'make demo       install, build, and enhance the clip in examples/media: demo/out.mp4, demo/side_by_side.png;'
@@ -13,6 +13,7 @@ help:
 	@echo 'make deb        a package for Debian 12 and later: build/packages/flashvideo_VERSION_ARCHITECTURE.deb'
 	@echo 'make wheel      a package for pip: build/packages/flashvideo-VERSION-py3-none-linux_MACHINE.whl'
 	@echo 'make test       install what the tests need and run them all'
+	@echo 'make soak       ten thousand random event sequences for each element; half an hour'
 	@echo 'make lint       formatting, clippy, documentation, licences of dependencies, the build with meson'
 	@echo 'make bench      speed on this machine, beside PyTorch, ONNX Runtime and ncnn'
 	@echo 'make fuzz       a minute of damaged files for each reader; needs a nightly Rust and cargo-fuzz'
@@ -40,6 +41,10 @@ wheel:
 test:
 	@scripts/prepare.sh test
 	@scripts/test.sh
+
+soak:
+	@scripts/prepare.sh test
+	@FLASHVIDEO_SOAK=10000 RUST_BACKTRACE=1 PATH="$$HOME/.cargo/bin:$$PATH" cargo test --workspace --all-targets --locked --profile bench sequences::nothing
 
 lint:
 	@scripts/prepare.sh test

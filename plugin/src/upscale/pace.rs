@@ -242,7 +242,6 @@ impl Pacer<Metadata> for FramePacer {
             until: decision
                 .until
                 .map(|until| self.begin + Duration::from_secs_f64(until.max(0.0))),
-            fallback: decision.fallback,
         }
     }
 

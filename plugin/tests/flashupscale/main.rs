@@ -19,6 +19,7 @@ mod leaks;
 mod live;
 mod memory;
 mod ops;
+mod pace;
 mod properties;
 mod sequences;
 mod siting;

@@ -84,7 +84,7 @@ trait Session: Send + std::fmt::Debug {
 
 /// Decides how much each frame gets, where there may be too little time.
 pub trait Pacer<T>: Send + std::fmt::Debug {
-    /// For the frame with `token`, which is the next one: a rung, and when it is broken off for a cheaper one.
+    /// For the frame with `token`, which is the next one: a rung, and when it is broken off, after which this is asked again.
     fn decide(&mut self, token: &T) -> Pace;
 
     /// A frame was finished with `rung` in `took`, or its rung was broken off after that.
@@ -96,10 +96,8 @@ pub trait Pacer<T>: Send + std::fmt::Debug {
 pub struct Pace {
     /// What the frame gets,
     pub rung: Rung,
-    /// unless that is not done by then:
+    /// unless that is not done by then.
     pub until: Option<Instant>,
-    /// it gets this.
-    pub fallback: Rung,
 }
 
 impl Pace {
@@ -107,7 +105,6 @@ impl Pace {
     pub const FULL: Self = Self {
         rung: Rung::Full,
         until: None,
-        fallback: Rung::Full,
     };
 }
 
@@ -329,24 +326,24 @@ impl<T: Send> EnhanceStream<T> {
         let Some((pacer, token)) = pacer.as_mut().zip(tokens.front()).filter(|_| ready) else {
             return next(Rung::Full, progress);
         };
-        let pace = pacer.decide(token);
-        let start = Instant::now();
-        let tried = match pace.until {
-            Some(until) => next(pace.rung, &progress.until(until)),
-            None => next(pace.rung, progress),
-        };
-        match tried {
-            Err(error) if error.is_cancelled() && progress.check().is_ok() => {
-                pacer.done(pace.rung, start.elapsed(), true);
-                let start = Instant::now();
-                let frame = next(pace.fallback, progress)?;
-                pacer.done(pace.fallback, start.elapsed(), false);
-                Ok(frame)
-            }
-            other => {
-                let frame = other?;
-                pacer.done(pace.rung, start.elapsed(), false);
-                Ok(frame)
+        loop {
+            let pace = pacer.decide(token);
+            let start = Instant::now();
+            let tried = match pace.until {
+                Some(until) => next(pace.rung, &progress.until(until)),
+                None => next(pace.rung, progress),
+            };
+            match tried {
+                // Not the stream is cancelled but this try.
+                Err(error) if error.is_cancelled() && pace.until.is_some() => {
+                    progress.check()?;
+                    pacer.done(pace.rung, start.elapsed(), true);
+                }
+                other => {
+                    let frame = other?;
+                    pacer.done(pace.rung, start.elapsed(), false);
+                    return Ok(frame);
+                }
             }
         }
     }

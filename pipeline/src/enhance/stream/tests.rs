@@ -375,11 +375,10 @@ fn each_frame_gets_what_its_pacer_decides() {
         [Rung::Plain, Rung::Light, Rung::OneEvaluation, Rung::Full]
     );
     let at = |rung| Pace { rung, ..Pace::FULL };
-    // Over before it begins: the frame gets what it falls back to.
+    // Over before it begins: the pacer is asked again.
     let late = Pace {
         rung: Rung::Full,
         until: Some(Instant::now()),
-        fallback: Rung::Light,
     };
     let done = Arc::new(Mutex::new(Vec::new()));
     stream.set_pacer(Some(Box::new(Script {
@@ -388,6 +387,7 @@ fn each_frame_gets_what_its_pacer_decides() {
             at(Rung::Light),
             at(Rung::OneEvaluation),
             late,
+            at(Rung::Light),
             at(Rung::Full),
         ]
         .into(),
