@@ -26,7 +26,7 @@
  *
  * Since: 0.1.0
  */
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
 use once_cell::sync::Lazy;
 use std::thread::ThreadId;
@@ -43,7 +43,6 @@ use super::pace::{Known, Timing};
 use super::run::{Leaving, Run, RunControl};
 use super::settings::{Begun, ModelRequest, Settings};
 use super::stats::Stats;
-use super::worker::Worker;
 use super::{CAT, caps};
 use crate::common::messages::Messages;
 use crate::common::{lock, property};
@@ -52,8 +51,8 @@ use crate::common::{lock, property};
 pub(super) struct State {
     /// The worker's mailbox, while the source pad is active.
     pub worker: Option<Sender<Run>>,
-    /// The worker itself, for the end of its task.
-    pub task: Option<Arc<Mutex<Option<Worker>>>>,
+    /// Ends the worker once its task is over.
+    pub end_worker: Option<Box<dyn FnOnce() + Send>>,
     pub worker_thread: Option<ThreadId>,
     pub run: Option<RunControl>,
     /// The run that was stopped last, until the worker is out of it.
@@ -90,7 +89,7 @@ impl Default for State {
     fn default() -> Self {
         Self {
             worker: None,
-            task: None,
+            end_worker: None,
             worker_thread: None,
             run: None,
             leaving: None,

@@ -155,7 +155,7 @@ pub(super) struct FramePacer {
     /// Since when frames get less than everything.
     short: Option<f64>,
     warned: bool,
-    told: Option<Rung>,
+    told: Rung,
 }
 
 impl FramePacer {
@@ -167,7 +167,7 @@ impl FramePacer {
             begin: Instant::now(),
             short: None,
             warned: false,
-            told: None,
+            told: Rung::Full,
         }
     }
 
@@ -181,7 +181,7 @@ impl FramePacer {
         let Some(element) = self.element.upgrade() else {
             return;
         };
-        if self.told.replace(best) != Some(best) {
+        if std::mem::replace(&mut self.told, best) != best {
             self.timing.lock().rung = Some(best);
             gst::info!(CAT, obj = element, "frames get: {best}");
             let counts = self.timing.lock().counts;

@@ -29,7 +29,13 @@ impl FlashUpscale {
             {
                 let mut state = self.state();
                 state.worker = Some(runs_tx);
-                state.task = Some(worker.clone());
+                let worker = worker.clone();
+                // Messages hold the task, and what it calls, until somebody reads them. Its runs, pool and model end here.
+                state.end_worker = Some(Box::new(move || {
+                    if let Ok(mut worker) = worker.try_lock() {
+                        drop(worker.take());
+                    }
+                }));
             }
             self.start_run();
             let weak = self.obj().downgrade();
@@ -51,12 +57,9 @@ impl FlashUpscale {
                 pool.set_flushing(true);
             }
             let stopped = pad.stop_task();
-            // Messages hold the task, and what it calls, until somebody reads them. Its runs, pool and model end here.
-            let worker = self.state().task.take();
-            if let Some(worker) = worker
-                && let Ok(mut worker) = worker.try_lock()
-            {
-                drop(worker.take());
+            let end_worker = self.state().end_worker.take();
+            if let Some(end_worker) = end_worker {
+                end_worker();
             }
             self.state().forget_stream();
             stopped.map_err(|e| gst::loggable_error!(CAT, "cannot stop the source pad's task: {e}"))

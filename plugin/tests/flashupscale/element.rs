@@ -66,6 +66,7 @@ fn properties_say_what_they_are_and_when_they_change() {
         ("guidance-scale", false),
         ("preset", true),
         ("bypass", false),
+        ("adaptive", false),
         ("device", true),
         ("dtype", true),
         ("threads", true),
