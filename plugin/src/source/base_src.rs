@@ -67,11 +67,9 @@ impl FlashVideoSrc {
     }
 
     /// Whether it is the turn of `event` from an application. For a FLUSH_STOP that comes alone the base class would wait until
-    /// its task ends by itself; one that comes while nothing plays would start that task, and an EOS would end the next stream
-    /// before it begins.
+    /// its task ends by itself; one that comes while nothing plays would start that task.
     pub(super) fn is_in_order(&self, event: &gst::EventRef) -> bool {
         let in_order = match event.type_() {
-            gst::EventType::Eos => self.playing().is_some(),
             gst::EventType::FlushStart => {
                 let plays = self.playing().is_some();
                 plays && !self.flushing.swap(true, Ordering::SeqCst)
@@ -83,6 +81,18 @@ impl FlashVideoSrc {
             gst::debug!(CAT, imp = self, "nothing to do for {event:?}");
         }
         in_order
+    }
+}
+
+impl FlashVideoSrc {
+    /// An EOS from an application ends the stream before its next frame. The base class is not asked: of an EOS and a flush
+    /// that meet, its task keeps the half, and ends the process over it.
+    pub(super) fn end_of_stream(&self) -> bool {
+        let queue = self.queue();
+        if let Some(queue) = &queue {
+            queue.set_ended(true);
+        }
+        queue.is_some()
     }
 }
 
@@ -160,6 +170,9 @@ impl BaseSrcImpl for FlashVideoSrc {
             return false;
         };
         segment.set_time(segment.start());
+        if let Some(queue) = self.queue() {
+            queue.set_ended(false);
+        }
         let at = segment.position().unwrap_or(ClockTime::ZERO);
         let mut position = self.position();
         position.restart(at);

@@ -211,6 +211,9 @@ impl ElementImpl for FlashVideoSrc {
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::Eos {
+            return self.end_of_stream();
+        }
         self.can_obey(&event) && self.is_in_order(&event) && self.parent_send_event(event)
     }
 

@@ -60,6 +60,8 @@ struct Inner {
     job: Option<Job>,
     loaded: bool,
     stopped: bool,
+    /// Nothing comes any more, whatever the playlist says.
+    ended: bool,
     quit: bool,
     failure: Option<Failure>,
 }
@@ -130,6 +132,7 @@ impl ClipQueue {
                 job: None,
                 loaded: false,
                 stopped: false,
+                ended: false,
                 quit: false,
                 failure: None,
             }),
@@ -178,7 +181,7 @@ impl ClipQueue {
             if inner.stopped {
                 return Answer::Stopped;
             }
-            let Some(options) = inner.playlist.clip(clip) else {
+            let Some(options) = inner.playlist.clip(clip).filter(|_| !inner.ended) else {
                 return Answer::End;
             };
             let found = inner.cache.get(&options);
@@ -194,6 +197,12 @@ impl ClipQueue {
             }
             inner = self.wait(inner);
         }
+    }
+
+    /// Ends the stream before its next frame, or lets it go on after a seek.
+    pub fn set_ended(&self, ended: bool) {
+        self.lock().ended = ended;
+        self.changed.notify_all();
     }
 
     /// The clips that have not begun follow `settings`.

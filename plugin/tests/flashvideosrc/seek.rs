@@ -145,3 +145,24 @@ fn flushes_may_come_alone_twice_and_in_any_order() {
     fixture.element.set_state(gst::State::Playing).unwrap();
     fixture.pull();
 }
+
+#[test]
+fn an_eos_from_the_application_ends_the_stream_and_a_seek_goes_on() {
+    let mut fixture = Fixture::new(&[("num-clips", "0")]);
+    fixture.pull();
+    assert!(fixture.element.send_event(gst::event::Eos::new()));
+    let rest = fixture.finish();
+    assert!(rest.len() < 3 * FRAMES, "{}", rest.len());
+    let pad = fixture.element.static_pad("src").unwrap();
+    let start = gst::ClockTime::ZERO;
+    let seek = gst::event::Seek::new(
+        1.0,
+        gst::SeekFlags::FLUSH,
+        gst::SeekType::Set,
+        start,
+        gst::SeekType::None,
+        gst::ClockTime::NONE,
+    );
+    assert!(pad.send_event(seek));
+    assert_eq!(fixture.pull().pts(), Some(start));
+}
