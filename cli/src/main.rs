@@ -11,6 +11,14 @@
 //! | `ffmpeg` | clips in and out by the program ffmpeg |
 //! | `model` | files of models: names, shapes, reading, writing, fetching |
 
+/// Prints a line for people; whoever has closed the pipe does not want it.
+macro_rules! tell {
+    ($($arguments:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($arguments)*);
+    }};
+}
+
 mod commands;
 mod ffmpeg;
 mod interrupt;
@@ -22,14 +30,14 @@ mod picture;
 mod progress;
 mod report;
 mod terminal;
+mod usage;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
-    commands::Cli::parse().run().unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    commands::Cli::parse()
+        .run()
+        .unwrap_or_else(|error| commands::failed(&error))
 }

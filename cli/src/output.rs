@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -22,9 +23,9 @@ impl PartialFile {
     ///
     /// If `target` exists and `overwrite` is false, if it is a folder, or if its folder does not exist.
     pub fn new(target: &Path, overwrite: bool) -> Result<Self> {
-        let name = target
-            .file_name()
-            .with_context(|| format!("'{}' is no file name", target.display()))?;
+        if target.file_name().is_none() {
+            bail!("'{}' is no file name", target.display());
+        }
         if target.is_dir() {
             bail!("'{}' is a folder: name a file to write", target.display());
         }
@@ -36,9 +37,10 @@ impl PartialFile {
             bail!("the folder '{}' does not exist", folder.display());
         }
         refuse_existing(target, overwrite)?;
-        let mut partial = std::ffi::OsString::from(format!(".{}-", std::process::id()));
-        partial.push(name);
-        partial.push(".partial");
+        // Not made of the target's name, which may be as long as names can be.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let partial = format!(".flashvideo-{}-{number}.partial", std::process::id());
         let path = folder.join(partial);
         // Better known now than after hours of work.
         fs::File::create(&path)

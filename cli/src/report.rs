@@ -167,7 +167,7 @@ impl Report {
             Style::Json => self.json(event),
             Style::Quiet => {}
             _ if self.output_is_taken => eprintln!("{line}"),
-            _ => println!("{line}"),
+            _ => tell!("{line}"),
         }
     }
 

@@ -10,13 +10,13 @@ use clap::Args;
 use super::enhance::parse_time;
 use crate::ffmpeg::codec::{CRF, Plan, Wish};
 use crate::ffmpeg::colour::Mastering;
-use crate::ffmpeg::container::{Container, is_pattern};
+use crate::ffmpeg::container::Container;
 use crate::ffmpeg::decode::{Clip, DecodeOptions, Decoder};
 use crate::ffmpeg::encode::{EncodeOptions, Encoder};
 use crate::ffmpeg::pixel::PixelFormat;
 use crate::ffmpeg::raw::{RawFrame, RawVideo};
 use crate::interrupt;
-use crate::jobs::inputs::{self, Source};
+use crate::jobs::inputs::{self, Source, is_numbered};
 use crate::media::compose::{Composer, Layout};
 use crate::media::enhancer::Options;
 use crate::media::pair::{self, Crop};
@@ -122,7 +122,7 @@ impl Compare {
         let picture = pair::side_by_side(&plain, &ours, self.crop)?;
         picture.save(partial.path())?;
         partial.keep()?;
-        println!(
+        tell!(
             "{}: {}x{}, plain Lanczos | flashupscale",
             output.display(),
             picture.width(),
@@ -184,11 +184,27 @@ impl Compare {
         };
         let video = first.video().clone();
         let mut screen = Screen::open(self, &video, output, left)?;
-        while let (Some(a), Some(b)) = (first.next_frame()?, second.next_frame()?) {
+        let seconds = |video: &RawVideo, pts: i64| {
+            pts as f64 * f64::from(video.time_base.0) / f64::from(video.time_base.1.max(1))
+        };
+        let other = second.video().clone();
+        // Beside each frame of the left clip what the right one shows at that time.
+        let (mut shown, mut next) = (second.next_frame()?, second.next_frame()?);
+        while let Some(left) = first.next_frame()? {
+            let time = seconds(&video, left.pts) + 1e-4;
+            while next
+                .as_ref()
+                .is_some_and(|frame| seconds(&other, frame.pts) <= time)
+            {
+                shown = std::mem::replace(&mut next, second.next_frame()?);
+            }
+            let Some(right) = &shown else {
+                break;
+            };
             if interrupt::wanted() {
                 return finished(screen, true);
             }
-            screen.show(a.pts, &a.data, &b.data)?;
+            screen.show(left.pts, &left.data, &right.data)?;
         }
         finished(screen, false)
     }
@@ -204,7 +220,7 @@ fn finished(screen: Screen, interrupted: bool) -> Result<ExitCode> {
 }
 
 fn is_picture(path: &Path) -> Result<bool> {
-    Ok(Container::from_path(path)?.is_pictures() && !is_pattern(path))
+    Ok(Container::from_path(path)?.is_pictures() && !is_numbered(path))
 }
 
 fn open(path: &Path, output: Option<&Path>) -> Result<Clip> {
@@ -265,7 +281,7 @@ impl Screen {
                     mastering: Mastering::default(),
                     first_number: 1,
                 };
-                let target = if is_pattern(path) {
+                let target = if is_numbered(path) {
                     path
                 } else {
                     partial.path()
@@ -308,7 +324,7 @@ impl Screen {
         match self.place {
             Place::File(encoder, partial, path) => {
                 let frames = encoder.finish()?.frames;
-                if !is_pattern(&path) {
+                if !is_numbered(&path) {
                     partial.keep()?;
                 }
                 let line = format!("{}: {frames} frames of {width}x{height}", path.display());

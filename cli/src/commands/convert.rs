@@ -190,7 +190,7 @@ impl Convert {
 }
 
 fn say(bar: &ProgressBar, line: &str) {
-    bar.suspend(|| println!("{line}"));
+    bar.suspend(|| tell!("{line}"));
 }
 
 fn planned(name: String, stored: TensorType, shape: &[usize]) -> Planned {

@@ -28,22 +28,22 @@ impl Devices {
         let memory = Budget::host().limit().map_or_else(String::new, |bytes| {
             format!(", {} of memory to use", HumanBytes(bytes))
         });
-        println!("cpu       {}, {cores} cores{memory}", processor());
-        println!(
+        tell!("cpu       {}, {cores} cores{memory}", processor());
+        tell!(
             "          kernels: {level:?}; dtype auto is {:?} for the built-in models",
             best_dtype()
         );
         for device in [DeviceSpec::Cuda(0), DeviceSpec::Metal] {
             let name = device.to_string();
             match Runtime::new(device, NumberType::Auto, None) {
-                Ok(_) => println!("{name:9} for the released models"),
-                Err(error) => println!("{name:9} not usable: {error}"),
+                Ok(_) => tell!("{name:9} for the released models"),
+                Err(error) => tell!("{name:9} not usable: {error}"),
             }
         }
-        println!();
+        tell!();
         let version = succeed(&mut with(ffmpeg(), ["-version"]))?;
         let version = String::from_utf8_lossy(&version);
-        println!(
+        tell!(
             "ffmpeg    {}",
             version
                 .lines()
@@ -59,7 +59,7 @@ impl Devices {
                 .copied()
                 .collect();
             if !found.is_empty() {
-                println!(
+                tell!(
                     "          {} in hardware: {}",
                     codec.label(),
                     found.join(", ")

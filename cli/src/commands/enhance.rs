@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use super::DAMAGED;
@@ -15,6 +15,7 @@ use crate::jobs::inputs::{self, Job};
 use crate::jobs::job::{self, End, Settings};
 use crate::media::enhancer::Options;
 use crate::report::{Report, Style};
+use crate::usage::Usage;
 
 /// Enlarges and sharpens clips; sound, subtitles, chapters and tags are kept
 ///
@@ -25,7 +26,7 @@ use crate::report::{Report, Style};
 #[command(after_help = EXAMPLES, override_usage = "flashvideo enhance [OPTIONS] <IN>... <OUT>")]
 pub struct Enhance {
     /// The clips to enhance, then the file or folder to write
-    #[arg(required = true, num_args = 2.., value_names = ["IN", "OUT"])]
+    #[arg(required = true, num_args = 1.., value_name = "IN... OUT")]
     files: Vec<PathBuf>,
 
     #[command(flatten)]
@@ -137,20 +138,50 @@ impl Enhance {
     /// When the one job fails, or the arguments do not fit the files there are.
     pub fn run(self) -> Result<ExitCode> {
         let Some((output, inputs)) = self.files.split_last() else {
-            bail!("name a clip to enhance and a file to write");
+            return Err(Usage("name a clip to enhance and a file to write".to_owned()).into());
         };
+        if inputs.is_empty() {
+            let text = format!(
+                "'{}' is a clip or a file to write: name both",
+                output.display()
+            );
+            return Err(Usage(text).into());
+        }
         if let (Some(start), Some(end)) = (self.start, self.end)
             && end <= start
         {
-            bail!("--end {end} is not after --start {start}");
+            return Err(Usage(format!("--end {end} is not after --start {start}")).into());
         }
-        let jobs = inputs::jobs(inputs, output, &self.fps)?;
-        if jobs.len() > 1 && self.before_after.is_some() {
-            bail!("--before-after is a picture of one clip");
+        if self.end.is_some_and(|end| end <= 0.0) {
+            return Err(Usage("--end 0 leaves nothing".to_owned()).into());
+        }
+        let style = Style::of(self.json, self.quiet);
+        let jobs = match inputs::jobs(inputs, output, &self.fps) {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                Report::new(style, false, &output.display().to_string())
+                    .failed(&format!("{error:#}"));
+                return Err(error);
+            }
+        };
+        if let Some(picture) = &self.before_after {
+            if jobs.len() > 1 {
+                return Err(Usage("--before-after is a picture of one clip".to_owned()).into());
+            }
+            if picture
+                .extension()
+                .is_none_or(|extension| !extension.eq_ignore_ascii_case("png"))
+            {
+                return Err(Usage(format!(
+                    "--before-after '{}': its name must end in .png",
+                    picture.display()
+                ))
+                .into());
+            }
+            inputs::check_extra(picture, &jobs)?;
         }
         crate::media::init()?;
         interrupt::watch();
-        let style = Style::of(self.json, self.quiet);
         let settings = Settings {
             options: self.options.clone(),
             part: DecodeOptions {
@@ -180,7 +211,7 @@ impl Enhance {
 fn one(job: &Job, settings: &Settings, style: Style) -> Result<ExitCode> {
     let mut report = Report::new(style, job.output.as_os_str() == "-", job.title());
     match job::run(job, settings, &mut report) {
-        Ok(end) => Ok(exit_code(end, settings)),
+        Ok(end) => Ok(exit_code(end)),
         Err(error) => {
             report.failed(&format!("{error:#}"));
             Err(error)
@@ -188,19 +219,16 @@ fn one(job: &Job, settings: &Settings, style: Style) -> Result<ExitCode> {
     }
 }
 
-fn exit_code(end: End, settings: &Settings) -> ExitCode {
+fn exit_code(end: End) -> ExitCode {
     match end {
         End::Done => ExitCode::SUCCESS,
         End::Damaged => ExitCode::from(DAMAGED),
         End::Interrupted => {
-            eprintln!(
-                "interrupted: {}",
-                if settings.keep_partial {
-                    "the clip ends there"
-                } else {
-                    "nothing was written (--keep-partial keeps what is done)"
-                }
-            );
+            eprintln!("interrupted: nothing was written (--keep-partial keeps what is done)");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
+        End::Kept => {
+            eprintln!("interrupted: the clip ends there");
             ExitCode::from(interrupt::EXIT_CODE)
         }
     }
@@ -222,7 +250,8 @@ fn many(jobs: &[Job], settings: &Settings, style: Style) -> Result<ExitCode> {
         match job::run(job, settings, &mut report) {
             Ok(End::Done) => {}
             Ok(End::Damaged) => damaged += 1,
-            Ok(End::Interrupted) => return Ok(exit_code(End::Interrupted, settings)),
+            Ok(end @ (End::Interrupted | End::Kept)) => return Ok(exit_code(end)),
+            Err(error) if interrupt::wanted() => return Err(error),
             Err(error) => {
                 report.failed(&format!("{error:#}"));
                 eprintln!("error: {error:#}");

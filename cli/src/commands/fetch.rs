@@ -35,7 +35,7 @@ impl Fetch {
             eprintln!("nothing was fetched");
             return Ok(ExitCode::FAILURE);
         }
-        println!("{}: complete", self.folder.display());
+        tell!("{}: complete", self.folder.display());
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -78,7 +78,7 @@ impl Generate {
         output.keep()?;
         let (width, height) =
             clips::picture(clip.first().context("a clip without frames")?)?.size();
-        println!(
+        tell!(
             "{}: {} frames of {width}x{height}",
             self.output.display(),
             clip.len()

@@ -66,7 +66,7 @@ impl Info {
     }
 
     fn folder(&self, model: &ModelFolder) -> Result<bool> {
-        println!("{}: {:?} layout", model.path.display(), model.layout);
+        tell!("{}: {:?} layout", model.path.display(), model.layout);
         let mut complete = true;
         let parts = [
             ("Stage I", &model.stage1),
@@ -75,15 +75,15 @@ impl Info {
             ("T5 encoder", &model.text_encoder),
         ];
         for (name, file) in parts {
-            println!();
+            tell!();
             match file {
                 Some(file) => complete &= self.file(file)?,
-                None => println!("{name}: not in this folder"),
+                None => tell!("{name}: not in this folder"),
             }
         }
         match &model.tokenizer {
-            Some(file) => println!("\n{}: tokenizer", file.display()),
-            None => println!("\ntokenizer: not in this folder"),
+            Some(file) => tell!("\n{}: tokenizer", file.display()),
+            None => tell!("\ntokenizer: not in this folder"),
         }
         Ok(complete)
     }
@@ -91,22 +91,22 @@ impl Info {
     /// Describes one file; returns whether it is a whole released model or none at all.
     fn file(&self, path: &Path) -> Result<bool> {
         let checkpoint = normalised(Checkpoint::open(path)?)?;
-        println!("{}", checkpoint.path().display());
+        tell!("{}", checkpoint.path().display());
         let summary = Summary::of(&checkpoint);
-        println!(
+        tell!(
             "  {} tensors, {} parameters, {}",
             checkpoint.len(),
             grouped(summary.parameters),
             HumanBytes(summary.bytes as u64)
         );
         for (stored, (tensors, parameters)) in &summary.types {
-            println!(
+            tell!(
                 "  {stored:>8}  {tensors:>5} tensors  {:>14} parameters",
                 grouped(*parameters)
             );
         }
         for (group, (tensors, parameters)) in &summary.groups {
-            println!(
+            tell!(
                 "  {group:<32}  {tensors:>5} tensors  {:>14} parameters",
                 grouped(*parameters)
             );
@@ -118,22 +118,22 @@ impl Info {
                     .stored(name)
                     .map(|s| s.to_string())
                     .unwrap_or_default();
-                println!("    {name}  {shape:?}  {stored}");
+                tell!("    {name}  {shape:?}  {stored}");
             }
         }
         let Some(kind) = Kind::of(&checkpoint) else {
-            println!("  no released model");
+            tell!("  no released model");
             return Ok(true);
         };
         let report = compare(&checkpoint, &kind.shapes());
         let whole = report.missing.is_empty() && report.misshapen.is_empty();
         if whole {
-            println!("  the released {}, complete", kind.name());
+            tell!("  the released {}, complete", kind.name());
         } else if report.misshapen.len() > report.matching {
-            println!("  a {} of another size than the released one", kind.name());
+            tell!("  a {} of another size than the released one", kind.name());
             return Ok(true);
         } else {
-            println!("  the released {}, incomplete:", kind.name());
+            tell!("  the released {}, incomplete:", kind.name());
         }
         for line in report
             .missing
@@ -141,7 +141,7 @@ impl Info {
             .chain(&report.misshapen)
             .chain(&report.extra)
         {
-            println!("    {line}");
+            tell!("    {line}");
         }
         Ok(whole)
     }

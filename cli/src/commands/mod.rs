@@ -26,6 +26,23 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::interrupt::{self, Interrupted};
+use crate::usage::Usage;
+
+/// Tells why a command failed: its exit code.
+pub fn failed(error: &anyhow::Error) -> ExitCode {
+    if error.chain().any(|cause| cause.is::<Interrupted>()) {
+        eprintln!("interrupted: nothing was written");
+        return ExitCode::from(interrupt::EXIT_CODE);
+    }
+    eprintln!("error: {error:#}");
+    ExitCode::from(if error.chain().any(|cause| cause.is::<Usage>()) {
+        2
+    } else {
+        1
+    })
+}
+
 /// The exit code of a job whose clip is damaged: what can be read of it is done.
 const DAMAGED: u8 = 3;
 

@@ -28,12 +28,15 @@ impl Parity {
         for file in &files {
             let outcome = parity::run(file, &Progress::none())?;
             let verdict = if outcome.passed() { "ok" } else { "FAIL" };
-            println!(
+            tell!(
                 "{:<28} {:>4} tensors  error {:.3e}  tolerance {:.0e}  {verdict}",
-                outcome.name, outcome.tensors, outcome.error, outcome.tolerance
+                outcome.name,
+                outcome.tensors,
+                outcome.error,
+                outcome.tolerance
             );
             for problem in &outcome.problems {
-                println!("    {problem}");
+                tell!("    {problem}");
             }
             if outcome.passed() {
                 passed += 1;
@@ -41,7 +44,7 @@ impl Parity {
                 failed += 1;
             }
         }
-        println!("{passed} passed, {failed} failed");
+        tell!("{passed} passed, {failed} failed");
         Ok(if failed == 0 {
             ExitCode::SUCCESS
         } else {

@@ -16,6 +16,7 @@ use crate::media::clips::{self, Source};
 use crate::media::enhancer::{Enlarge, Options};
 use crate::output::PartialFile;
 use crate::terminal;
+use crate::usage::Usage;
 
 /// Frames of each clip on the sheet, and columns of each.
 const SHOWN: usize = 5;
@@ -75,6 +76,17 @@ impl Preview {
     /// What GStreamer or the elements say, or that nothing was chosen.
     pub fn run(self) -> Result<ExitCode> {
         Container::from_path(&self.output)?;
+        let last = self.seed + i64::from(self.seeds) - 1;
+        if let Some(seed) = self
+            .choose
+            .filter(|seed| !(self.seed..=last).contains(seed))
+        {
+            return Err(Usage(format!(
+                "--choose {seed}: the seeds are {} to {last}",
+                self.seed
+            ))
+            .into());
+        }
         let output = PartialFile::new(&self.output, self.force)?;
         let sheet = PartialFile::new(&self.sheet, self.force)?;
         crate::media::init()?;
@@ -90,10 +102,9 @@ impl Preview {
             .collect::<Result<Vec<_>>>()?;
         clips::sheet(&rows)?.save(sheet.path())?;
         sheet.keep()?;
-        println!("{}: {} clips", self.sheet.display(), made.len());
+        tell!("{}: {} clips", self.sheet.display(), made.len());
 
         let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-        let last = self.seed + i64::from(self.seeds) - 1;
         let chosen = match self.choose {
             Some(seed) => seed,
             None if interactive && !self.still => play(self.seed, &made)?,
@@ -111,7 +122,7 @@ impl Preview {
         clips::write(&large, output.path(), &self.output)?;
         output.keep()?;
         let size = clips::picture(large.first().context("a clip without frames")?)?.size();
-        println!(
+        tell!(
             "{}: seed {chosen}, {} frames of {}x{}",
             self.output.display(),
             large.len(),
@@ -159,7 +170,7 @@ fn ask(first: i64, last: i64) -> Result<i64> {
         }
         match line.trim().parse() {
             Ok(seed) if (first..=last).contains(&seed) => return Ok(seed),
-            _ => println!("'{}' is none of them", line.trim()),
+            _ => tell!("'{}' is none of them", line.trim()),
         }
     }
 }

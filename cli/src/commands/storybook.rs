@@ -77,7 +77,7 @@ impl Storybook {
             let begin = Instant::now();
             let large = clips::enhance(&clip, &options, &|_| ())?;
             let enhancing = begin.elapsed().as_secs_f64();
-            println!(
+            tell!(
                 "{making:6.1} s made, {enhancing:6.1} s enhanced to {width}x{height}, {} frames: {prompt}",
                 large.len()
             );
@@ -87,7 +87,7 @@ impl Storybook {
         }
         clips::sheet(&rows)?.save(sheet.path())?;
         sheet.keep()?;
-        println!("{}", self.sheet.display());
+        tell!("{}", self.sheet.display());
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use super::colour::Mastering;
@@ -13,6 +13,7 @@ use super::container::Container;
 use super::pixel::Kind;
 use super::program::{ffmpeg, output, succeed, with};
 use super::raw::RawVideo;
+use crate::usage::Usage;
 
 /// The quality of H.264 at which the encoder is hard to see.
 pub const CRF: u32 = 18;
@@ -143,7 +144,8 @@ impl Codec {
             Self::H264 | Self::Av1 | Self::Prores => 10,
             Self::Hevc | Self::Vp9 => 12,
             Self::Jpeg => 8,
-            Self::Ffv1 | Self::Png | Self::Raw => 16,
+            Self::Raw => 12,
+            Self::Ffv1 | Self::Png => 16,
         }
     }
 }
@@ -210,6 +212,12 @@ impl Plan {
         let full_colour = matches!(video.format.kind, Kind::Yuv(0, _) | Kind::Rgb);
         if full_colour && factor < 2.0 && wish.chroma == Chroma::Auto && pixels.contains("420") {
             notes.push("colour is written at half the resolution (4:2:0), which every player shows; --chroma 444 keeps it".to_owned());
+        }
+        if container.is_pictures() && video.colour.is_hdr() {
+            notes.push(
+                "pictures do not tell that they are of high dynamic range: they will look pale"
+                    .to_owned(),
+            );
         }
         Ok(Self {
             codec,
@@ -344,12 +352,13 @@ fn choose(
             Codec::Ffv1 => " (.mkv takes ffv1)",
             _ => "",
         };
-        bail!(
+        return Err(Usage(format!(
             "a {} file does not take {}: it takes {}{place}",
             container.muxer(),
             codec.label(),
             names.join(", ")
-        );
+        ))
+        .into());
     }
     let with_alpha = match container {
         Container::Matroska if video.format.depth == 8 => Some(Codec::Vp9),
@@ -357,7 +366,7 @@ fn choose(
         Container::QuickTime => Some(Codec::Prores),
         _ => None,
     };
-    let deep = video.colour.is_hdr() || video.format.depth > 10;
+    let deep = video.colour.is_hdr() || video.bits > 10;
     Ok(match with_alpha.filter(|_| alpha) {
         Some(codec) => codec,
         // H.264 has no more than ten bits, and players do not expect high dynamic range in it.
@@ -399,15 +408,14 @@ fn pixels(
     notes: &mut Vec<String>,
 ) -> (String, bool) {
     let format = &video.format;
-    let depth = match format.depth {
-        8 => 8,
+    let depth = match video.bits {
+        ..=8 => 8,
         9 | 10 => 10,
         11 | 12 => 12,
         _ => 16,
     };
     let kept = depth.min(codec.depth());
-    // What has ten bits of colour in sixteen of storage has no need for a word.
-    if depth > kept && format.kind != Kind::Gray {
+    if depth > kept {
         notes.push(format!(
             "{depth} bits become {kept}: {} has no more",
             codec.label()
@@ -433,7 +441,15 @@ fn pixels(
     };
     match codec {
         Codec::H264 | Codec::Hevc | Codec::Av1 => {
-            let wanted = if codec == Codec::Av1 { "420" } else { wanted };
+            let wanted = match codec {
+                Codec::Av1 if wanted != "420" => {
+                    notes.push(
+                        "av1 is written with colour at half the resolution (4:2:0)".to_owned(),
+                    );
+                    "420"
+                }
+                _ => wanted,
+            };
             (format!("yuv{wanted}p{}", bits(kept)), false)
         }
         // With alpha VP9 has one format.
@@ -519,6 +535,9 @@ mod tests {
             colour: Colour::default(),
             time_base: (1, 25),
             rate: Some((25, 1)),
+            bits: PixelFormat::for_clip(name, &[gst_video::VideoFormat::from_string(gst)])
+                .unwrap()
+                .depth,
         }
     }
 

@@ -23,6 +23,7 @@ const SIGNS: &[&str] = &[
     "EOI missing",
     "IDAT",
     "CRC",
+    "overread",
 ];
 
 /// A share of the stated length that may be missing before a clip counts as cut off, and seconds that may in any case.
@@ -48,6 +49,15 @@ pub fn of(complaints: &[String], stated: Option<f64>, decoded: f64) -> Option<St
     ))
 }
 
+/// The same by the number of frames that the container states; frames last `duration` seconds. Containers also count what
+/// stands for "as before", so more than a few must be missing.
+pub fn missing(stated: Option<u64>, decoded: u64, duration: f64) -> Option<String> {
+    let stated = stated?;
+    let gone = stated.saturating_sub(decoded);
+    let much = gone > stated / 10 && gone as f64 * duration > MISSING_SECONDS;
+    much.then(|| format!("it is damaged or truncated: {decoded} of {stated} frames can be decoded"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +79,8 @@ mod tests {
             None
         );
         assert_eq!(of(&[], Some(60.0), 59.5), None);
+        assert_eq!(missing(Some(100), 95, 0.04), None);
+        assert!(missing(Some(100), 60, 0.04).unwrap().contains("60 of 100"));
         assert!(of(&[], Some(60.0), 40.0).unwrap().contains("40.0 of 60.0"));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -13,7 +14,7 @@ use super::pixel::{Kind, PixelFormat};
 use super::probe::{Probe, Stream, first_frame_side_data, ratio};
 use super::program::{Complaints, ffmpeg, reason, start};
 use super::raw::{RawFrame, RawVideo};
-use super::{damage, program};
+use super::{damage, pixel, program};
 
 /// Frames that are looked at for transparency.
 const LOOKED_AT: u64 = 12;
@@ -186,6 +187,29 @@ impl Clip {
         words
     }
 
+    /// Words that make ffmpeg read the streams of `map` too, and drop them.
+    ///
+    /// In formats whose times may jump, it lets the earliest of the streams that it reads begin at zero. Reading the same ones
+    /// when pictures are decoded and when everything is joined keeps them together.
+    pub fn enabling(&self, map: &str, limit: Option<f64>) -> Vec<OsString> {
+        let formats = ["mpegts", "mpeg", "ogg", "hls"];
+        let names = self.probe.format.format_name.split(',');
+        if !names.into_iter().any(|name| formats.contains(&name)) {
+            return Vec::new();
+        }
+        let mut words = vec![
+            "-map".to_owned(),
+            map.to_owned(),
+            "-c".to_owned(),
+            "copy".to_owned(),
+        ];
+        if let Some(limit) = limit {
+            words.extend(["-t".to_owned(), format!("{limit:.6}")]);
+        }
+        words.extend(["-f", "null", "/dev/null"].map(str::to_owned));
+        words.into_iter().map(OsString::from).collect()
+    }
+
     /// Decoders that know more of a stream than the one that ffmpeg takes by itself.
     fn decoder(&self) -> Option<&'static str> {
         let has_alpha = self.video.tag("alpha_mode") == Some("1");
@@ -289,6 +313,16 @@ impl Clip {
     /// # Errors
     /// If no frame comes; the message says why.
     pub fn decode(&self, options: &DecodeOptions) -> Result<Decoder> {
+        if let (Some(start), Some(whole)) = (
+            options.start,
+            self.video.seconds().or_else(|| self.probe.seconds()),
+        ) && start >= whole
+        {
+            bail!(
+                "'{}' ends at {whole:.2} seconds, before {start}",
+                self.input.title
+            );
+        }
         let pixels = self.pixels();
         let format = match options.format {
             Some(format) => format,
@@ -344,6 +378,9 @@ impl Clip {
             "0",
             "pipe:1",
         ]);
+        for kind in ["0:a?", "0:s?"] {
+            command.args(self.enabling(kind, None));
+        }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         if self.input.begin.is_some() {
             command.stdin(Stdio::piped());
@@ -390,6 +427,7 @@ impl Clip {
             colour,
             time_base: header.time_base,
             rate: self.decoded_rate(options.deinterlace),
+            bits: format.depth.min(pixel::depth_of(&pixels)),
         };
         Ok(Decoder {
             video,
@@ -397,6 +435,8 @@ impl Clip {
             child,
             complaints: Some(complaints),
             last: None,
+            frames: 0,
+            limited: options.frames.is_some(),
         })
     }
 }
@@ -409,6 +449,8 @@ pub struct Decoder {
     child: Child,
     complaints: Option<Complaints>,
     last: Option<i64>,
+    frames: u64,
+    limited: bool,
 }
 
 impl Decoder {
@@ -425,21 +467,36 @@ impl Decoder {
         let frame = self.reader.next_frame()?;
         if let Some(frame) = &frame {
             self.last = Some(frame.pts);
+            self.frames += 1;
         }
         Ok(frame)
     }
 
     /// Ends the decoder: what is wrong with the clip, in words, if anything is. `stated` is how long the video should
-    /// be, in seconds.
-    pub fn finish(mut self, stated: Option<f64>) -> Option<String> {
+    /// be, in seconds and in frames.
+    ///
+    /// # Errors
+    /// If the decoder did not end by itself.
+    pub fn finish(mut self, stated: (Option<f64>, Option<u64>)) -> Result<Option<String>> {
+        if self.limited {
+            // It has more to read, which nobody wants.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            return Ok(None);
+        }
         // Whatever stands in the pipe would keep the program waiting.
         let _ = self.reader_drained();
-        let ended = self.child.wait();
+        let ended = self.child.wait().context("waiting for the decoder")?;
         let lines = self
             .complaints
             .take()
             .map(Complaints::all)
             .unwrap_or_default();
+        if let Some(signal) = ended.signal() {
+            bail!(
+                "the decoder was ended by signal {signal}: nothing is known of the rest of the clip"
+            );
+        }
         let (tick, per) = self.video.time_base;
         let duration = self
             .video
@@ -448,13 +505,12 @@ impl Decoder {
         let decoded = self.last.map_or(0.0, |last| {
             last as f64 * f64::from(tick) / f64::from(per.max(1)) + duration
         });
-        let found = damage::of(&lines, stated, decoded);
-        match ended {
-            Ok(status) if !status.success() && found.is_none() => {
-                Some(format!("it is damaged: {}", program::reason(&lines)))
-            }
-            _ => found,
-        }
+        let found = damage::of(&lines, stated.0, decoded);
+        let found = found.or_else(|| damage::missing(stated.1, self.frames, duration));
+        Ok(match found {
+            None if !ended.success() => Some(format!("it is damaged: {}", program::reason(&lines))),
+            found => found,
+        })
     }
 
     fn reader_drained(&mut self) -> Result<()> {

@@ -73,6 +73,10 @@ fn encoded_colour(video: &RawVideo, plan: &Plan) -> Colour {
         _ if plan.codec == Codec::Jpeg => colour.full_range = true,
         _ => {}
     }
+    if plan.codec == Codec::Jpeg {
+        // Its only matrix.
+        colour.matrix = Some("smpte170m".to_owned());
+    }
     colour
 }
 
@@ -84,7 +88,9 @@ fn filters(video: &RawVideo, plan: &Plan, colour: &Colour) -> String {
     }
     if !plan.is_rgb() {
         scale.push(format!("out_range={}", range(colour.full_range)));
-        if let (Kind::Rgb, Some(matrix)) = (video.format.kind, &colour.matrix) {
+        if let Some(matrix) = &colour.matrix
+            && (video.format.kind == Kind::Rgb || plan.codec == Codec::Jpeg)
+        {
             scale.push(format!(
                 "out_color_matrix={}",
                 matrix.trim_end_matches("nc")
@@ -112,7 +118,11 @@ impl Encoder {
     ) -> Result<Self> {
         let plan = &options.plan;
         let colour = encoded_colour(video, plan);
-        let (tick, per) = video.time_base;
+        // The header of y4m tells a rate and not the times.
+        let (tick, per) = match (options.container, video.rate) {
+            (Container::Y4m, Some((rate, per))) => (per, rate),
+            _ => video.time_base,
+        };
         let mut command = ffmpeg();
         // The header tells everything: nothing is read ahead to find out.
         command.args([

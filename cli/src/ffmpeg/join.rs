@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::container::Container;
+use super::damage;
 use super::decode::{Clip, DecodeOptions};
-use super::program::{ffmpeg, file, output, reason, succeed, with};
+use super::probe::Stream;
+use super::program::{ffmpeg, file, output, reason, succeed, with, without_address};
 use super::streams::{Fate, SideStream};
+use crate::interrupt::Interrupted;
 
 /// Tags of a video stream that are about its old packets.
 const STALE: &[&str] = &[
@@ -21,6 +24,26 @@ const STALE: &[&str] = &[
     "ENCODER",
     "ROTATE",
     "VENDOR_ID",
+];
+
+/// Languages that QuickTime knows by the other one of their two codes in ISO 639-2.
+const QUICKTIME_LANGUAGES: &[(&str, &str)] = &[
+    ("fre", "fra"),
+    ("deu", "ger"),
+    ("nld", "dut"),
+    ("rum", "ron"),
+    ("cze", "ces"),
+    ("slo", "slk"),
+    ("ell", "gre"),
+    ("isl", "ice"),
+    ("zho", "chi"),
+    ("sqi", "alb"),
+    ("mkd", "mac"),
+    ("hye", "arm"),
+    ("kat", "geo"),
+    ("bod", "tib"),
+    ("mya", "bur"),
+    ("msa", "may"),
 ];
 
 /// What is joined.
@@ -42,41 +65,70 @@ pub struct Join<'a> {
     pub timescale: u32,
 }
 
+/// What people should know of it.
+#[derive(Debug)]
+pub struct Joined {
+    /// Of streams that do not come through as they are.
+    pub notes: Vec<String>,
+    /// Of streams that are broken.
+    pub damage: Option<String>,
+}
+
 impl Join<'_> {
-    /// Writes `target`. What people should know of streams that do not come through as they are is the result.
+    /// Writes `target`.
     ///
     /// # Errors
     /// If not even the video can be written.
-    pub fn write(&self, target: &Path) -> Result<Vec<String>> {
+    pub fn write(&self, target: &Path) -> Result<Joined> {
         let mut sides = SideStream::all(&self.clip.probe, self.clip.video.index, self.container);
         let folder = tempfile::tempdir().context("making a folder for covers")?;
-        let first = self.run(&sides, folder.path(), target);
-        if first.is_err() {
+        let mut damage = None;
+        if let Err(error) = self.run(&sides, folder.path(), target) {
+            if error.is::<Interrupted>() {
+                return Err(error);
+            }
             // Whichever stream is to blame gets something worse.
             for side in &mut sides {
-                while matches!(side.fate, Fate::Copy | Fate::Encode(_)) && !self.works(side) {
+                while matches!(side.fate, Fate::Copy | Fate::Encode(_))
+                    && let Some(why) = self.trouble(side)?
+                {
+                    damage = damage.or_else(|| damage::of(std::slice::from_ref(&why), None, 0.0));
                     side.fate = side.worse(self.container);
+                    side.why = Some(without_address(&why).to_owned());
                 }
             }
             if let Err(error) = self.run(&sides, folder.path(), target) {
-                let mut notes = vec![format!("sound and everything else is left out: {error:#}")];
-                notes.extend(self.run(&[], folder.path(), target)?);
-                return Ok(notes);
+                if error.is::<Interrupted>() {
+                    return Err(error);
+                }
+                self.run(&[], folder.path(), target)?;
+                return Ok(Joined {
+                    notes: vec![format!("sound and everything else is left out: {error:#}")],
+                    damage,
+                });
             }
         }
-        Ok(sides.iter().filter_map(SideStream::note).collect())
+        Ok(Joined {
+            notes: sides.iter().filter_map(SideStream::note).collect(),
+            damage,
+        })
     }
 
-    /// Whether a stream on its own goes into such a file.
-    fn works(&self, side: &SideStream) -> bool {
+    /// Why a stream on its own does not go into such a file, if it does not.
+    fn trouble(&self, side: &SideStream) -> Result<Option<String>> {
         let mut command = with(ffmpeg(), self.clip.reading(self.part));
         command.args(["-map", &format!("0:{}", side.stream.index), "-c"]);
-        command.arg(match side.fate {
-            Fate::Encode(encoder) => encoder,
-            _ => "copy",
-        });
-        command.args(["-f", self.container.muxer(), "/dev/null"]);
-        output(&mut command).is_ok_and(|done| done.status.success())
+        command.arg(encoder_of(&side.fate));
+        command.args(["-strict", "-2", "-f", self.container.muxer(), "/dev/null"]);
+        let done = output(&mut command)?;
+        if done.status.success() {
+            return Ok(None);
+        }
+        let lines: Vec<String> = String::from_utf8_lossy(&done.stderr)
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        Ok(Some(reason(&lines)))
     }
 
     fn has_edit_lists(&self) -> bool {
@@ -88,7 +140,7 @@ impl Join<'_> {
             .any(|name| name == "mov")
     }
 
-    fn run(&self, sides: &[SideStream], folder: &Path, target: &Path) -> Result<Vec<String>> {
+    fn run(&self, sides: &[SideStream], folder: &Path, target: &Path) -> Result<()> {
         let mut command = ffmpeg();
         if self.offset.abs() > 1e-6 {
             command.args(["-itsoffset", &format!("{:.6}", self.offset)]);
@@ -136,6 +188,7 @@ impl Join<'_> {
                         let before = "noise=amount=0:drop='lt(pts+duration,0)'";
                         command.args([format!("-bsf:{index}"), before.to_owned()]);
                     }
+                    command.args(self.names(index, &side.stream));
                     if side.stream.is_cover() {
                         command.args([format!("-disposition:{index}"), "attached_pic".to_owned()]);
                     }
@@ -159,8 +212,9 @@ impl Join<'_> {
             command.args([format!("-metadata:s:{index}"), format!("mimetype={kind}")]);
             command.args([format!("-metadata:s:{index}"), format!("filename={name}")]);
         }
-        command.args(["-map_metadata", "1", "-map_chapters", "1"]);
+        command.args(["-map_metadata", "1", "-map_chapters", "1", "-strict", "-2"]);
         command.args(self.video_tags());
+        command.args(self.names(0, &self.clip.video));
         if let Some(limit) = self.limit {
             command.args(["-t", &format!("{limit:.6}")]);
         }
@@ -175,6 +229,10 @@ impl Join<'_> {
         command
             .args(["-f", self.container.muxer()])
             .arg(file(target));
+        command.args(
+            self.clip
+                .enabling(&format!("1:{}", self.clip.video.index), self.limit),
+        );
         let done = output(&mut command)?;
         if !done.status.success() {
             let lines: Vec<String> = String::from_utf8_lossy(&done.stderr)
@@ -183,7 +241,28 @@ impl Join<'_> {
                 .collect();
             anyhow::bail!("{}", reason(&lines));
         }
-        Ok(Vec::new())
+        Ok(())
+    }
+
+    /// Title and language of a stream, where the file has them under another name.
+    fn names(&self, index: usize, stream: &Stream) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut set = |key: &str, value: &str| {
+            words.extend([format!("-metadata:s:{index}"), format!("{key}={value}")])
+        };
+        if let (Container::Mp4 | Container::QuickTime, Some(title)) =
+            (self.container, stream.tag("title"))
+        {
+            set("handler_name", title);
+        }
+        let language = stream.tag("language").unwrap_or_default();
+        let quicktime = QUICKTIME_LANGUAGES
+            .iter()
+            .find(|(name, _)| *name == language);
+        if let (Container::QuickTime, Some((_, name))) = (self.container, quicktime) {
+            set("language", name);
+        }
+        words
     }
 
     /// Tags and marks of the old video stream for the new one.

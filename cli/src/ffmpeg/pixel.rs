@@ -159,6 +159,11 @@ impl PixelFormat {
     }
 }
 
+/// Bits of a sample in one of ffmpeg's formats, by its name.
+pub fn depth_of(name: &str) -> u8 {
+    meaning(&name.replacen("yuvj", "yuv", 1)).1
+}
+
 /// What the name of one of ffmpeg's formats says: kind, bits, alpha.
 fn meaning(name: &str) -> (Kind, u8, bool) {
     let base = name.trim_end_matches("le").trim_end_matches("be");

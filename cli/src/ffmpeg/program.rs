@@ -8,9 +8,14 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::interrupt::{self, Interrupted};
+
+/// How often a program that runs is looked after.
+const POLL: Duration = Duration::from_millis(10);
 /// Lines of a program's complaints that are kept.
 const KEPT: usize = 200;
 
@@ -69,12 +74,37 @@ pub fn start(command: &mut Command) -> Result<Child> {
 /// Runs a program to its end.
 ///
 /// # Errors
-/// If it is not installed.
+/// If it is not installed, or [`Interrupted`].
 pub fn output(command: &mut Command) -> Result<Output> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    start(command)?
-        .wait_with_output()
-        .context("waiting for a program")
+    let mut child = start(command)?;
+    let read = |pipe: Option<Box<dyn Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            // What came before an error is what there is.
+            let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+            bytes
+        })
+    };
+    let stdout = read(child.stdout.take().map(|pipe| Box::new(pipe) as _));
+    let stderr = read(child.stderr.take().map(|pipe| Box::new(pipe) as _));
+    let status = loop {
+        if let Some(status) = child.try_wait().context("waiting for a program")? {
+            break status;
+        }
+        if interrupt::wanted() {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Interrupted.into());
+        }
+        std::thread::sleep(POLL);
+    };
+    let joined = |thread: JoinHandle<Vec<u8>>| thread.join().unwrap_or_default();
+    Ok(Output {
+        status,
+        stdout: joined(stdout),
+        stderr: joined(stderr),
+    })
 }
 
 /// Runs `ffmpeg` or `ffprobe` to its end, which must be a good one: what it printed.

@@ -25,6 +25,8 @@ pub struct RawVideo {
     pub time_base: (u32, u32),
     /// Frames in a second, where that is even.
     pub rate: Option<(u32, u32)>,
+    /// Bits of a sample that say something; the format may have room for more.
+    pub bits: u8,
 }
 
 /// One frame: samples row by row without gaps, plane after plane, as ffmpeg keeps them.
@@ -240,6 +242,7 @@ mod tests {
             colour: Colour::default(),
             time_base: (1, 1000),
             rate: Some((25, 1)),
+            bits: 8,
         }
     }
 

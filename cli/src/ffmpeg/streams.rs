@@ -27,6 +27,8 @@ pub struct SideStream {
     pub stream: Stream,
     /// What becomes of it.
     pub fate: Fate,
+    /// Why the fate that was meant for it did not work.
+    pub why: Option<String>,
 }
 
 const SUBTITLE_TEXT: &[&str] = &[
@@ -59,6 +61,7 @@ impl SideStream {
             .map(|stream| Self {
                 stream: stream.clone(),
                 fate: fate(stream, container, !probe.chapters.is_empty()),
+                why: None,
             })
             .collect()
     }
@@ -95,13 +98,17 @@ impl SideStream {
 
     /// A sentence about a stream that does not come through as it is.
     pub fn note(&self) -> Option<String> {
-        match &self.fate {
-            Fate::Encode(encoder) => Some(format!(
-                "{}: does not fit the file as it is and becomes {encoder}",
-                self.label()
+        let label = self.label();
+        match (&self.fate, &self.why) {
+            (Fate::Encode(encoder), None) => Some(format!(
+                "{label}: does not fit the file as it is and becomes {encoder}"
             )),
-            Fate::Leave(why) => Some(format!("{}: is left out, {why}", self.label())),
-            Fate::Copy | Fate::Attach | Fate::Implied => None,
+            (Fate::Encode(encoder), Some(why)) => Some(format!(
+                "{label}: cannot be copied ({why}) and becomes {encoder}"
+            )),
+            (Fate::Leave(why), None) => Some(format!("{label}: is left out, {why}")),
+            (Fate::Leave(_), Some(why)) => Some(format!("{label}: is left out ({why})")),
+            (Fate::Copy | Fate::Attach | Fate::Implied, _) => None,
         }
     }
 
@@ -146,9 +153,7 @@ fn fate(stream: &Stream, container: Container, has_chapters: bool) -> Fate {
     match stream.codec_type.as_str() {
         "video" if stream.is_cover() => match container {
             Container::Matroska => Fate::Attach,
-            Container::Mp4 | Container::QuickTime if matches!(codec, "mjpeg" | "png" | "bmp") => {
-                Fate::Copy
-            }
+            Container::Mp4 if matches!(codec, "mjpeg" | "png" | "bmp") => Fate::Copy,
             _ => keeps_more("cover pictures of this kind"),
         },
         "video" => Fate::Copy,
@@ -264,6 +269,7 @@ mod tests {
         let mut side = SideStream {
             stream: stream("audio", "ac3"),
             fate: Fate::Copy,
+            why: None,
         };
         side.fate = side.worse(Container::Mp4);
         assert_eq!(side.fate, Fate::Encode("aac"));

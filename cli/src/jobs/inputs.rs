@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::ffmpeg::container::{Container, is_pattern, split_pattern};
 use crate::ffmpeg::decode::Input;
 use crate::ffmpeg::program;
+use crate::usage::Usage;
 
 /// Names of files that a folder is searched for.
 const CLIPS: &[&str] = &[
@@ -56,6 +57,15 @@ pub fn jobs(inputs: &[PathBuf], output: &Path, rate: &str) -> Result<Vec<Job>> {
     let folder_wanted = inputs.len() > 1
         || output.is_dir()
         || output.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if inputs.len() > 1
+        && (output.is_file() || (!output.exists() && Container::from_path(output).is_ok()))
+    {
+        return Err(Usage(format!(
+            "several clips go into a folder, and '{}' is the name of a file",
+            output.display()
+        ))
+        .into());
+    }
     let has_folder = inputs.iter().any(|input| input.is_dir());
     if output == Path::new("-") && (folder_wanted || has_folder) {
         bail!("standard output takes one clip");
@@ -154,7 +164,17 @@ fn file(path: &Path) -> Input {
     }
 }
 
+/// The path in a URI of a file.
+fn path_of(uri: &str) -> Option<PathBuf> {
+    uri.starts_with("file://")
+        .then(|| gst::glib::filename_from_uri(uri).ok())?
+        .map(|(path, _)| path)
+}
+
 fn source(input: &Path, rate: &str) -> Result<Source> {
+    if let Some(path) = input.to_str().and_then(path_of) {
+        return source(&path, rate);
+    }
     if input == Path::new("-") {
         return Ok(Source::StandardInput);
     }
@@ -189,6 +209,12 @@ fn source(input: &Path, rate: &str) -> Result<Source> {
     }
     let size =
         fs::metadata(input).with_context(|| format!("'{}' cannot be read", input.display()))?;
+    if size.file_type().is_fifo() {
+        bail!(
+            "'{}' is a pipe, which can be read only once: give y4m by standard input (-)",
+            input.display()
+        );
+    }
     if size.is_file() && size.len() == 0 {
         bail!("'{}' is empty", input.display());
     }
@@ -198,20 +224,38 @@ fn source(input: &Path, rate: &str) -> Result<Source> {
 
 /// The smallest number of a pattern's files.
 pub fn first_number(pattern: &Path) -> Option<u64> {
-    let (before, width, after) = split_pattern(pattern)?;
+    numbered(pattern)
+        .into_iter()
+        .map(|(number, _)| number)
+        .min()
+}
+
+/// The files that a pattern stands for, with their numbers.
+fn numbered(pattern: &Path) -> Vec<(u64, PathBuf)> {
+    let Some((before, width, after)) = split_pattern(pattern) else {
+        return Vec::new();
+    };
     let folder = match pattern.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let names = fs::read_dir(folder)
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let numbers = names.filter_map(|name| {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let number = |name: &str| {
         let digits = name.strip_prefix(&before)?.strip_suffix(&after)?;
         let fits = digits.len() >= width && digits.bytes().all(|byte| byte.is_ascii_digit());
         fits.then(|| digits.parse().ok())?
-    });
-    numbers.min()
+    };
+    entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some((number(&name)?, folder.join(name)))
+        })
+        .collect()
+}
+
+/// Whether an output is numbered pictures.
+pub fn is_numbered(output: &Path) -> bool {
+    is_pattern(output) && Container::from_path(output).is_ok_and(Container::is_pictures)
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
@@ -221,34 +265,75 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
+/// Which file it is, whatever it is called.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// The files that a name stands for, as far as there are any.
+fn files(name: &Path, pattern: bool) -> Vec<PathBuf> {
+    if pattern {
+        numbered(name).into_iter().map(|(_, path)| path).collect()
+    } else {
+        vec![name.to_owned()]
+    }
+}
+
 /// No output may be an input, whatever it is called, nor another output.
 fn check(jobs: &[Job]) -> Result<()> {
-    let mut seen: HashMap<&Path, &str> = HashMap::new();
+    let mut inputs: HashMap<(u64, u64), &str> = HashMap::new();
     for job in jobs {
-        let own = Path::new(job.title());
-        if same_file(own, &job.output) || (is_pattern(&job.output) && own == job.output) {
-            bail!(
+        let name = Path::new(job.title());
+        for file in files(name, !name.exists() && is_pattern(name)) {
+            if let Some(identity) = identity(&file) {
+                inputs.insert(identity, job.title());
+            }
+        }
+    }
+    let mut outputs: HashMap<&Path, &str> = HashMap::new();
+    for job in jobs {
+        let taken = files(&job.output, is_numbered(&job.output))
+            .iter()
+            .find_map(|file| inputs.get(&identity(file)?));
+        match taken {
+            Some(input) if *input == job.title() => bail!(
                 "'{}' is input and output: name another output, the clip is never replaced by its result",
                 job.output.display()
-            );
+            ),
+            Some(input) => bail!(
+                "'{}' would replace '{input}', which is an input too",
+                job.title()
+            ),
+            None => {}
         }
-        if let Some(other) = jobs
-            .iter()
-            .find(|other| same_file(Path::new(other.title()), &job.output))
-        {
-            bail!(
-                "'{}' would replace '{}', which is an input too",
-                job.title(),
-                other.title()
-            );
-        }
-        if let Some(first) = seen.insert(&job.output, job.title()) {
+        if let Some(first) = outputs.insert(&job.output, job.title()) {
             bail!(
                 "'{first}' and '{}' would both become '{}'",
                 job.title(),
                 job.output.display()
             );
         }
+    }
+    Ok(())
+}
+
+/// A further output beside those of the jobs must be neither input nor output.
+///
+/// # Errors
+/// If it is.
+pub fn check_extra(extra: &Path, jobs: &[Job]) -> Result<()> {
+    let same = |other: &Path| {
+        extra == other || (identity(extra).is_some() && identity(extra) == identity(other))
+    };
+    let inputs = jobs.iter().map(|job| Path::new(job.title()));
+    if inputs
+        .chain(jobs.iter().map(|job| job.output.as_path()))
+        .any(same)
+    {
+        bail!(
+            "'{}' is the clip or its result: name another file for the picture",
+            extra.display()
+        );
     }
     Ok(())
 }

@@ -11,12 +11,13 @@ use serde_json::json;
 use super::inputs::{self, Job, Source};
 use super::timing::Timing;
 use crate::ffmpeg::codec::{Plan, Wish};
-use crate::ffmpeg::container::{Container, is_pattern};
-use crate::ffmpeg::decode::{Clip, DecodeOptions, Decoder};
+use crate::ffmpeg::container::Container;
+use crate::ffmpeg::decode::{Clip, DecodeOptions, Decoder, Deinterlace};
 use crate::ffmpeg::encode::{EncodeOptions, Encoded, Encoder};
 use crate::ffmpeg::join::Join;
 use crate::ffmpeg::raw::RawVideo;
-use crate::ffmpeg::{probe, y4m};
+use crate::ffmpeg::{pixel, probe, y4m};
+use crate::interrupt;
 use crate::media::enhancer::Options;
 use crate::media::pair;
 use crate::media::pump::{self, Next, Outcome, Pair};
@@ -49,8 +50,10 @@ pub enum End {
     Done,
     /// What can be read of a damaged clip is done.
     Damaged,
-    /// Ctrl-C.
+    /// Ctrl-C, and nothing was kept.
     Interrupted,
+    /// Ctrl-C, and what was done is kept.
+    Kept,
 }
 
 /// Does a job.
@@ -59,7 +62,7 @@ pub enum End {
 /// Why there is no result.
 pub fn run(job: &Job, settings: &Settings, report: &mut Report) -> Result<End> {
     let container = Container::from_path(&job.output)?;
-    let target = Target::new(&job.output, settings.force)?;
+    let target = Target::new(&job.output, container, settings.force)?;
     let picture = settings
         .before_after
         .as_deref()
@@ -74,7 +77,7 @@ pub fn run(job: &Job, settings: &Settings, report: &mut Report) -> Result<End> {
     };
     let mut part = settings.part.clone();
     // A still picture becomes a still picture.
-    if container.is_pictures() && !is_pattern(&job.output) {
+    if container.is_pictures() && !inputs::is_numbered(&job.output) {
         part.frames = Some(1);
     }
     let decoder = clip.decode(&part)?;
@@ -92,14 +95,14 @@ pub fn run(job: &Job, settings: &Settings, report: &mut Report) -> Result<End> {
         prepared: &prepared,
     };
     let (outcome, damage, encoded) = work.pictures(&target, decoder, report, picture.as_ref())?;
-    if outcome == Outcome::Interrupted && !settings.keep_partial {
-        return Ok(End::Interrupted);
-    }
-    if outcome == Outcome::Interrupted && encoded.frames == 0 {
-        return Ok(End::Interrupted);
+    if outcome == Outcome::Interrupted {
+        if !settings.keep_partial || encoded.frames == 0 {
+            return Ok(End::Interrupted);
+        }
+        interrupt::obeyed();
     }
     let whole = outcome == Outcome::Finished && settings.part.frames.is_none();
-    work.join(&target, &encoded, whole, report)?;
+    let damage = work.join(&target, &encoded, whole, report)?.or(damage);
     target.verify(container, encoded.frames)?;
     target.keep()?;
     if let Some(picture) = picture {
@@ -113,7 +116,7 @@ pub fn run(job: &Job, settings: &Settings, report: &mut Report) -> Result<End> {
     }
     work.tell(&encoded, damage.as_deref(), report);
     Ok(match (outcome, damage) {
-        (Outcome::Interrupted, _) => End::Interrupted,
+        (Outcome::Interrupted, _) => End::Kept,
         (_, Some(_)) => End::Damaged,
         _ => End::Done,
     })
@@ -145,8 +148,16 @@ impl Prepared {
         let mut output = video.resized(width, height);
         output.colour = video.colour.enlarged(video.height);
         output.time_base = timing.time_base();
+        let mut plan = plan(f64::from(width) / f64::from(video.width))?;
+        let bits = pixel::depth_of(&clip.video.pix_fmt);
+        if bits > video.format.depth {
+            plan.notes.push(format!(
+                "{bits} bits become {}: the enhancer has no more for such pixels",
+                video.format.depth
+            ));
+        }
         Ok(Self {
-            plan: plan(f64::from(width) / f64::from(video.width))?,
+            plan,
             output,
             timing,
         })
@@ -207,13 +218,18 @@ impl Work<'_> {
         )?;
         let all =
             self.part.start.is_none() && self.part.end.is_none() && self.part.frames.is_none();
-        let stated = self
-            .clip
-            .video
-            .seconds()
-            .filter(|_| all && outcome == Outcome::Finished);
+        let mut stated = (None, None);
+        if all && self.part.deinterlace == Deinterlace::Auto {
+            // AVI is cut to what is there by whoever reads it, but for the number of frames.
+            let is_avi = self.clip.probe.format.format_name == "avi";
+            let frames = self.clip.video.nb_frames.as_deref().filter(|_| is_avi);
+            stated = (
+                self.clip.video.seconds(),
+                frames.and_then(|text| text.parse().ok()),
+            );
+        }
         let damage = match outcome {
-            Outcome::Finished => decoder.finish(stated),
+            Outcome::Finished => decoder.finish(stated)?,
             _ => None,
         };
         if count == 0 && outcome == Outcome::Interrupted {
@@ -238,9 +254,15 @@ impl Work<'_> {
     }
 
     /// Adds what else is in the clip. `whole` is whether the new video is as long as the part that was asked for.
-    fn join(&self, target: &Target, encoded: &Encoded, whole: bool, report: &Report) -> Result<()> {
+    fn join(
+        &self,
+        target: &Target,
+        encoded: &Encoded,
+        whole: bool,
+        report: &Report,
+    ) -> Result<Option<String>> {
         let Some(file) = target.file().filter(|_| self.container.has_side_streams()) else {
-            return Ok(());
+            return Ok(None);
         };
         let others = self.clip.probe.streams.len() > 1;
         if !self.clip.input.again {
@@ -248,7 +270,8 @@ impl Work<'_> {
                 report
                     .say("sound and everything else is left out: the input can be read only once");
             }
-            return fs::rename(target.video(self.container), file.path()).context("renaming");
+            fs::rename(target.video(self.container), file.path()).context("renaming")?;
+            return Ok(None);
         }
         let timing = &self.prepared.timing;
         // Matroska tells how long sound warms up, and players take that off the sound's times alone.
@@ -271,13 +294,13 @@ impl Work<'_> {
             container: self.container,
             timescale: timing.time_base().1,
         };
-        let notes = join
+        let joined = join
             .write(file.path())
             .with_context(|| format!("'{}' cannot be written", self.job.output.display()))?;
-        for note in notes {
+        for note in joined.notes {
             report.say(&note);
         }
-        Ok(())
+        Ok(joined.damage)
     }
 
     fn tell(&self, encoded: &Encoded, damage: Option<&str>, report: &Report) {
@@ -328,32 +351,37 @@ fn save_pair(pair: &Pair, before: &RawVideo, after: &RawVideo, path: &Path) -> R
 enum Target {
     /// A file, which gets its name at the end, and the video alone, before everything else is joined to it.
     File(PartialFile, Scratch),
-    /// Numbered pictures.
-    Pictures(PathBuf),
+    /// Numbered pictures, in a folder of their own until all are there.
+    Pictures(tempfile::TempDir, PathBuf),
     /// Standard output.
     StandardOutput,
 }
 
 impl Target {
-    fn new(path: &Path, force: bool) -> Result<Self> {
+    fn new(path: &Path, container: Container, force: bool) -> Result<Self> {
         if path == Path::new("-") {
             return Ok(Self::StandardOutput);
         }
-        if let Some(parent) = path
-            .parent()
-            .filter(|parent| *parent != Path::new("") && !parent.exists())
-        {
+        let parent = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        if !parent.exists() {
             fs::create_dir_all(parent)
                 .with_context(|| format!("the folder '{}' cannot be made", parent.display()))?;
         }
-        if is_pattern(path) {
+        if container.is_pictures() && inputs::is_numbered(path) {
             if !force && inputs::first_number(path).is_some() {
                 bail!(
                     "there are pictures named like '{}': pass --force to overwrite them",
                     path.display()
                 );
             }
-            return Ok(Self::Pictures(path.to_owned()));
+            let folder = tempfile::Builder::new()
+                .prefix(".flashvideo-")
+                .tempdir_in(parent)
+                .with_context(|| format!("the folder '{}' cannot be written", parent.display()))?;
+            return Ok(Self::Pictures(folder, path.to_owned()));
         }
         let file = PartialFile::new(path, force)?;
         let video = file.beside(".video");
@@ -372,19 +400,22 @@ impl Target {
         match self {
             Self::File(_, video) if container.has_side_streams() => video.path().to_owned(),
             Self::File(file, _) => file.path().to_owned(),
-            Self::Pictures(pattern) => pattern.clone(),
+            Self::Pictures(folder, pattern) => {
+                folder.path().join(pattern.file_name().unwrap_or_default())
+            }
             Self::StandardOutput => "-".into(),
         }
     }
 
     /// Whether as many frames are in the file as went into it.
     fn verify(&self, container: Container, frames: u64) -> Result<()> {
-        let Some(file) = self.file().filter(|_| container.has_side_streams()) else {
-            return Ok(());
+        let found = match self {
+            Self::File(file, _) if container.has_side_streams() => probe::frames_in(file.path())?,
+            Self::Pictures(folder, _) => fs::read_dir(folder.path())?.count() as u64,
+            _ => return Ok(()),
         };
-        let found = probe::frames_in(file.path())?;
         if found != frames {
-            bail!("{frames} frames were enhanced, but {found} are in the file that was written");
+            bail!("{frames} frames were enhanced, but {found} are in what was written");
         }
         Ok(())
     }
@@ -392,7 +423,15 @@ impl Target {
     fn keep(self) -> Result<()> {
         match self {
             Self::File(file, _) => file.keep(),
-            Self::Pictures(_) | Self::StandardOutput => Ok(()),
+            Self::Pictures(folder, pattern) => {
+                for entry in fs::read_dir(folder.path())? {
+                    let entry = entry?;
+                    fs::rename(entry.path(), pattern.with_file_name(entry.file_name()))
+                        .context("renaming")?;
+                }
+                Ok(())
+            }
+            Self::StandardOutput => Ok(()),
         }
     }
 }

@@ -144,6 +144,7 @@ pub fn write(samples: &[gst::Sample], path: &Path, target: &Path) -> Result<()> 
         colour: Colour::default(),
         time_base: (per, rate),
         rate: Some((rate, per)),
+        bits: 8,
     };
     let container = Container::from_path(target)?;
     let options = EncodeOptions {

@@ -142,6 +142,7 @@ mod tests {
             colour: Colour::default(),
             time_base: (1, 25),
             rate: None,
+            bits: 8,
         };
         Composer::new(layout, &video).unwrap()
     }

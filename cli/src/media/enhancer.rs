@@ -404,6 +404,7 @@ mod tests {
             colour: Colour::default(),
             time_base: (1, 25),
             rate: None,
+            bits: 8,
         };
         let by = |scale| Enlarge {
             scale: Some(scale),

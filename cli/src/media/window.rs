@@ -23,6 +23,15 @@ impl Window {
     /// # Errors
     /// If there is no display.
     pub fn open(video: &RawVideo) -> Result<Self> {
+        // Some sinks do not survive the lack of one.
+        let display = ["DISPLAY", "WAYLAND_DISPLAY"]
+            .iter()
+            .any(|name| std::env::var_os(name).is_some());
+        if !display && !cfg!(target_os = "macos") {
+            bail!(
+                "no window opens: there is no display here (DISPLAY and WAYLAND_DISPLAY are not set)"
+            );
+        }
         let source = gst_app::AppSrc::builder()
             .caps(&video.caps()?)
             .format(gst::Format::Time)

@@ -100,7 +100,7 @@ fn items(hub: &Hub, folder: &Path, text: bool) -> Result<Vec<Item>> {
     let repositories = [(MODEL, PathBuf::new()), (TEXT, PathBuf::from(TEXT_FOLDER))];
     for (repository, inner) in repositories.into_iter().take(if text { 2 } else { 1 }) {
         let found = hub.repository(repository)?;
-        println!("{repository}, licence: {}", licence(&found));
+        tell!("{repository}, licence: {}", licence(&found));
         let files = match repository {
             MODEL => ["stage1.pt", "stage2.pt", "3d-vae.pt"]
                 .map(str::to_owned)
@@ -119,7 +119,7 @@ fn items(hub: &Hub, folder: &Path, text: bool) -> Result<Vec<Item>> {
                 .bytes()
                 .map(|size| HumanBytes(size).to_string())
                 .unwrap_or_default();
-            println!("  {name}  {size}");
+            tell!("  {name}  {size}");
             items.push(Item {
                 repository,
                 target: folder.join(&inner).join(&name),
@@ -302,7 +302,7 @@ impl Item {
     fn fetch(&self, hub: &Hub, unfinished: &Path) -> Result<()> {
         let name = &self.remote.rfilename;
         if self.target.is_file() && self.check(&self.target).is_ok() {
-            println!("{name}: here already");
+            tell!("{name}: here already");
             return Ok(());
         }
         let part = unfinished.join(name);

@@ -107,7 +107,7 @@ impl Loaded {
                     + config
                         .grid(FRAMES, size.height / 8, size.width / 8)?
                         .tokens();
-                println!("running one block on {tokens} tokens ({size}, 49 frames)");
+                tell!("running one block on {tokens} tokens ({size}, 49 frames)");
                 let mut first = checkpoint.clone();
                 first.retain(|name| layer(name).is_none_or(|index| index == 0));
                 let one = Transformer::load(&weights(&first))?;
@@ -131,7 +131,7 @@ impl Loaded {
                     Some(bytes),
                 );
             }
-            Self::Tensors(tensors) => println!("{} tensors; its layers are not run", tensors.len()),
+            Self::Tensors(tensors) => tell!("{} tensors; its layers are not run", tensors.len()),
         }
         Ok(())
     }
@@ -158,7 +158,7 @@ fn forget_peak() {
 fn report(what: &str, start: Instant, weights: Option<u64>) {
     let seconds = start.elapsed().as_secs_f64();
     let Some(weights) = weights else {
-        println!("{what} in {seconds:.1} s");
+        tell!("{what} in {seconds:.1} s");
         return;
     };
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -170,12 +170,12 @@ fn report(what: &str, start: Instant, weights: Option<u64>) {
             .ok()
     });
     match peak {
-        Some(kib) => println!(
+        Some(kib) => tell!(
             "{what} in {seconds:.1} s, peak memory {} ({:.3} x the weights)",
             HumanBytes(kib * 1024),
             (kib * 1024) as f64 / weights as f64
         ),
-        None => println!("{what} in {seconds:.1} s, peak memory unknown on this system"),
+        None => tell!("{what} in {seconds:.1} s, peak memory unknown on this system"),
     }
 }
 

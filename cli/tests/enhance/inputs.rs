@@ -54,6 +54,11 @@ fn pictures_become_pictures() {
         assert_eq!(size(&path), (322, 242), "{output}");
         assert!(apart(&folder.file(input), &path) < 5.0, "{output}");
     }
+    let hidden = folder
+        .names()
+        .into_iter()
+        .find(|name| name.starts_with('.'));
+    assert_eq!(hidden, None);
     let done = folder.run("f_%03d.png", "g_%03d.png", &[]);
     assert!(said(&done).contains("--force"), "{}", said(&done));
 }
@@ -91,6 +96,12 @@ fn y4m_goes_through_pipes() {
                 size(&folder.file("out.y4m"))
             ),
             (5, (100, 60))
+        );
+        let header = done.stdout.split(|byte| *byte == b'\n').next().unwrap();
+        assert!(
+            String::from_utf8_lossy(header).contains(" F25:1 "),
+            "{}",
+            String::from_utf8_lossy(header)
         );
         let found = crate::fixture::video(&folder.file("out.y4m"));
         assert_eq!(found["pix_fmt"], pixels);

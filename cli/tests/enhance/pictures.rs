@@ -289,3 +289,16 @@ fn fields_become_frames() {
         (40, Some("50/1"))
     );
 }
+
+#[test]
+fn photographs_are_of_the_colours_of_their_clip() {
+    let folder = Folder::new();
+    folder.ffmpeg(
+        "-f lavfi -i color=0x20a0e0:s=64x48:r=5:d=0.4 -vf scale=out_color_matrix=bt709 -pix_fmt yuv420p -colorspace bt709 -color_primaries bt709 -color_trc bt709 -c:v libx264 in.mp4",
+    );
+    for name in ["out.jpg", "out.png"] {
+        let output = folder.enhance("in.mp4", name, &[]);
+        let apart = apart(&folder.file("in.mp4"), &output);
+        assert!(apart < 2.0, "{name}: colours off by {apart:.1}");
+    }
+}

@@ -214,3 +214,51 @@ fn uneven_times_late_starts_and_odd_rates_are_kept() {
     assert_eq!(video(&output)["r_frame_rate"], "24000/1001");
     assert_eq!(video(&output)["avg_frame_rate"], "24000/1001");
 }
+
+/// Milliseconds at which a file's flash is seen and its beep is heard.
+fn flash_and_beep(path: &std::path::Path) -> (f64, f64) {
+    let ffmpeg = |words: &str| {
+        let done = std::process::Command::new("ffmpeg")
+            .args(["-v", "info", "-i"])
+            .arg(path)
+            .args(words.split_whitespace())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    };
+    let after = |text: &str, key: &str| {
+        let rest = text
+            .split_once(key)
+            .unwrap_or_else(|| panic!("no {key} in {text}"))
+            .1;
+        let number: String = rest
+            .chars()
+            .take_while(|c| c.is_ascii_digit() || *c == '.')
+            .collect();
+        1000.0 * number.parse::<f64>().unwrap()
+    };
+    let dark = ffmpeg("-vf blackdetect=d=0.05:pix_th=0.3 -f null -");
+    let quiet = ffmpeg("-af silencedetect=n=-30dB:d=0.1 -f null -");
+    (after(&dark, "black_end:"), after(&quiet, "silence_end: "))
+}
+
+#[test]
+fn streams_of_a_recording_that_begin_apart_stay_together() {
+    let folder = Folder::new();
+    folder.ffmpeg(
+        "-itsoffset 0.4 -f lavfi -i color=black:s=64x48:r=25:d=2,drawbox=c=white:t=fill:enable='between(t\\,1\\,1.1)' \
+         -f lavfi -i sine=1000:d=2.4:r=48000,volume='if(between(t\\,1.4\\,1.5)\\,1\\,0)':eval=frame -map 0 -map 1 -c:v libx264 -c:a aac in.ts",
+    );
+    let apart = |path: &std::path::Path| {
+        let (flash, beep) = flash_and_beep(path);
+        beep - flash
+    };
+    let before = apart(&folder.file("in.ts"));
+    for name in ["out.mp4", "out.mkv"] {
+        let after = apart(&folder.enhance("in.ts", name, &[]));
+        assert!(
+            (after - before).abs() < 45.0,
+            "{name}: {before} became {after} ms"
+        );
+    }
+}

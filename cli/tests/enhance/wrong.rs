@@ -70,7 +70,7 @@ fn what_cannot_be_done_is_said_in_a_line_and_leaves_nothing_behind() {
         "film.mp4",
         "o.webm",
         &["--codec", "h264"],
-        1,
+        2,
         "it takes vp9, av1",
     );
     refuse(
@@ -115,6 +115,7 @@ fn a_damaged_clip_is_done_as_far_as_it_can_be_read() {
     for (name, how) in [
         ("d.mkv", "-c:v libx264 -g 10"),
         ("d.mp4", "-c:v libx264 -g 10 -movflags faststart"),
+        ("d.avi", "-c:v mpeg4 -g 10"),
     ] {
         folder.clip(name, "64x48", 2.0, how);
         let bytes = std::fs::read(folder.file(name)).unwrap();
@@ -128,8 +129,13 @@ fn a_damaged_clip_is_done_as_far_as_it_can_be_read() {
     }
 }
 
-/// A clip that takes a while, and the program at work on it, with at least a frame done.
+/// A clip that takes a while, and the program at work on it until Ctrl-C, with at least a frame done.
 fn interrupted(folder: &Folder, more: &[&str]) -> std::process::Output {
+    interrupted_by(folder, "Ctrl-C", more)
+}
+
+/// The same until something else happens.
+fn interrupted_by(folder: &Folder, what: &str, more: &[&str]) -> std::process::Output {
     folder.clip(
         "long.mp4",
         "320x180",
@@ -160,11 +166,16 @@ fn interrupted(folder: &Folder, more: &[&str]) -> std::process::Output {
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(Duration::from_millis(1500));
-    let sent = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(sent.success());
+    let sent = match what {
+        "Ctrl-C" => Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status(),
+        // The first of its helpers.
+        _ => Command::new("pkill")
+            .args(["-9", "-o", "-P", &child.id().to_string(), "ffmpeg"])
+            .status(),
+    };
+    assert!(sent.unwrap().success());
     child.wait_with_output().unwrap()
 }
 
@@ -208,4 +219,89 @@ fn a_full_disk_is_called_that() {
         .unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(said(&done).contains("the disk is full"), "{}", said(&done));
+}
+
+#[test]
+fn no_other_name_of_an_input_is_an_output() {
+    let folder = Folder::new();
+    let clip = folder.clip("a.mp4", "32x32", 0.2, "-c:v libx264");
+    folder.ffmpeg("-f lavfi -i testsrc2=s=32x32:r=25:d=0.12 p_%d.png");
+    std::fs::write(folder.file("file%05d.mkv"), "precious").unwrap();
+    let uri = format!("file://{}", clip.display());
+    for (input, output, more) in [
+        ("p_%d.png", "./p_%d.png", &[][..]),
+        ("p_%d.png", "p_%01d.png", &[]),
+        ("p_%d.png", "p_1.png", &[]),
+        ("p_1.png", "p_%d.png", &[]),
+        (&uri, "a.mp4", &[]),
+        ("a.mp4", "b.mp4", &["--before-after", "a.png"]),
+    ] {
+        // A picture of before and after that is the clip by another name.
+        if !more.is_empty() {
+            std::fs::hard_link(&clip, folder.file("a.png")).unwrap();
+        }
+        let before: Vec<_> = folder
+            .names()
+            .iter()
+            .map(|name| std::fs::read(folder.file(name)).unwrap())
+            .collect();
+        let more: Vec<_> = more.iter().copied().chain(["--force"]).collect();
+        let done = folder.run(input, output, &more);
+        assert_eq!(
+            done.status.code(),
+            Some(1),
+            "{input} to {output}: {}",
+            said(&done)
+        );
+        let after: Vec<_> = folder
+            .names()
+            .iter()
+            .map(|name| std::fs::read(folder.file(name)).unwrap())
+            .collect();
+        assert_eq!(before, after, "{input} to {output}");
+    }
+    // A number in the name of a clip is a name.
+    let done = folder.run("a.mp4", "file%05d.mkv", &[]);
+    assert!(said(&done).contains("--force"), "{}", said(&done));
+    assert_eq!(
+        std::fs::read(folder.file("file%05d.mkv")).unwrap(),
+        b"precious"
+    );
+}
+
+#[test]
+fn who_does_not_listen_loses_nothing() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.file("in")).unwrap();
+    for name in ["in/a.mp4", "in/b.mp4"] {
+        folder.clip(name, "32x32", 0.2, "-c:v libx264");
+    }
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let done = program()
+        .args([folder.file("in"), folder.file("out")])
+        .args(["--scale", "2", "--model", "builtin:live"])
+        .stdout(full)
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    for name in ["out/a.mp4", "out/b.mp4"] {
+        assert_eq!(frames(&folder.file(name)), 5);
+    }
+}
+
+#[test]
+fn a_decoder_that_is_killed_is_no_damaged_clip() {
+    let folder = Folder::new();
+    let killed = interrupted_by(
+        &folder,
+        "the decoder",
+        &["--model", "builtin:live", "--scale", "2"],
+    );
+    assert_eq!(killed.status.code(), Some(1), "{}", said(&killed));
+    assert!(said(&killed).contains("signal 9"), "{}", said(&killed));
+    assert_eq!(folder.names(), ["long.mp4"]);
 }
