@@ -142,7 +142,7 @@ impl Report {
             Style::Bar => self.bar.suspend(|| eprintln!("{}: {line}", self.title)),
             Style::Lines => eprintln!("{}: {line}", self.title),
             Style::Json => {
-                self.json(&json!({ "event": "note", "input": self.title, "message": line }))
+                self.json(&json!({ "event": "note", "input": self.title, "message": line }));
             }
             Style::Quiet => {}
         }
@@ -152,7 +152,7 @@ impl Report {
     pub fn warn(&self, line: &str) {
         match self.style {
             Style::Json => {
-                self.json(&json!({ "event": "warning", "input": self.title, "message": line }))
+                self.json(&json!({ "event": "warning", "input": self.title, "message": line }));
             }
             _ => self
                 .bar

@@ -289,20 +289,20 @@ impl Plan {
                 "4",
             ]),
             "prores_ks" if self.pixels.contains("444") => {
-                add(&["-profile:v", "4444", "-vendor", "apl0"])
+                add(&["-profile:v", "4444", "-vendor", "apl0"]);
             }
             "prores_ks" => add(&["-profile:v", "hq", "-vendor", "apl0"]),
             "ffv1" => add(&["-level", "3", "-g", "1", "-slicecrc", "1"]),
             "mjpeg" => add(&["-q:v", "2"]),
             name if name.ends_with("_nvenc") => {
-                add(&["-rc", "vbr", "-cq", &crf_text, "-b:v", "0", "-preset", "p5"])
+                add(&["-rc", "vbr", "-cq", &crf_text, "-b:v", "0", "-preset", "p5"]);
             }
             name if name.ends_with("_qsv") => add(&["-global_quality", &crf_text]),
             name if name.ends_with("_videotoolbox") => {
-                add(&["-q:v", &(100 - crf * 100 / 51).to_string()])
+                add(&["-q:v", &(100 - crf * 100 / 51).to_string()]);
             }
             name if name.ends_with("_amf") => {
-                add(&["-rc", "cqp", "-qp_i", &crf_text, "-qp_p", &crf_text])
+                add(&["-rc", "cqp", "-qp_i", &crf_text, "-qp_p", &crf_text]);
             }
             _ => {}
         }

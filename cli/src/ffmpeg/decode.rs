@@ -279,11 +279,11 @@ impl Clip {
         let mut filters = Vec::new();
         match options.deinterlace {
             Deinterlace::Auto if self.is_interlaced() => {
-                filters.push("bwdif=mode=send_frame:deint=interlaced".to_owned())
+                filters.push("bwdif=mode=send_frame:deint=interlaced".to_owned());
             }
             Deinterlace::Fields => filters.push("bwdif=mode=send_field".to_owned()),
             Deinterlace::Telecine => {
-                filters.push("fieldmatch,yadif=deint=interlaced,decimate".to_owned())
+                filters.push("fieldmatch,yadif=deint=interlaced,decimate".to_owned());
             }
             Deinterlace::Auto | Deinterlace::Off => {}
         }

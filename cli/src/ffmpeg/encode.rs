@@ -68,7 +68,7 @@ fn encoded_colour(video: &RawVideo, plan: &Plan) -> Colour {
         }
         // Gray is full range; with colour planes it is as other video.
         (Kind::Gray, _) if !plan.pixels.starts_with("gray") => {
-            colour.full_range = plan.codec == Codec::Jpeg
+            colour.full_range = plan.codec == Codec::Jpeg;
         }
         _ if plan.codec == Codec::Jpeg => colour.full_range = true,
         _ => {}

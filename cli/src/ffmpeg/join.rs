@@ -248,7 +248,7 @@ impl Join<'_> {
     fn names(&self, index: usize, stream: &Stream) -> Vec<String> {
         let mut words = Vec::new();
         let mut set = |key: &str, value: &str| {
-            words.extend([format!("-metadata:s:{index}"), format!("{key}={value}")])
+            words.extend([format!("-metadata:s:{index}"), format!("{key}={value}")]);
         };
         if let (Container::Mp4 | Container::QuickTime, Some(title)) =
             (self.container, stream.tag("title"))

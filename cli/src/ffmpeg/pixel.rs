@@ -110,7 +110,7 @@ impl PixelFormat {
             return Some(*same);
         }
         let (kind, depth, alpha) = meaning(&plain);
-        let loss = |format: &PixelFormat| {
+        let loss = |format: &Self| {
             let chroma = match (kind, format.kind) {
                 (Yuv(x, y), Yuv(to_x, to_y)) => {
                     let lost = to_x.saturating_sub(x) + to_y.saturating_sub(y);

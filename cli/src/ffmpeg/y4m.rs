@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 //! The header of y4m, by which a clip on standard input is known before it is decoded.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use anyhow::{Context, Result, bail};
 
@@ -30,16 +30,13 @@ pub fn standard_input() -> Result<(Input, Probe)> {
 }
 
 /// The first line.
-fn header(input: &mut impl Read) -> Result<Vec<u8>> {
+fn header(input: &mut impl BufRead) -> Result<Vec<u8>> {
     const MAGIC: &[u8] = b"YUV4MPEG2 ";
     let mut line = Vec::new();
-    for byte in input.bytes() {
-        line.push(byte.context("reading standard input")?);
-        let wrong = line.len() == MAGIC.len() && line != MAGIC;
-        if line.last() == Some(&b'\n') || line.len() > 1000 || wrong {
-            break;
-        }
-    }
+    input
+        .take(1000)
+        .read_until(b'\n', &mut line)
+        .context("reading standard input")?;
     if line.is_empty() {
         bail!("nothing comes by standard input");
     }

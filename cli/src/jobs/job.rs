@@ -290,7 +290,7 @@ impl Work<'_> {
             part: self.part,
             video: &target.video(self.container),
             offset,
-            limit: (!whole).then(|| offset + encoded.frames as f64 * rate),
+            limit: (!whole).then_some(offset + encoded.frames as f64 * rate),
             container: self.container,
             timescale: timing.time_base().1,
         };

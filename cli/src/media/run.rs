@@ -54,7 +54,7 @@ fn play(pipeline: &gst::Pipeline, say: impl Fn(&str)) -> Result<Outcome> {
             gst::MessageView::Progress(progress) => {
                 let (kind, _, text) = progress.get();
                 if kind != gst::ProgressType::Complete {
-                    say(&text);
+                    say(text);
                 }
             }
             gst::MessageView::Element(_) => {

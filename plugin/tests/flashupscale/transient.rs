@@ -13,7 +13,8 @@ const FORMAT: gst_video::VideoFormat = gst_video::VideoFormat::I420;
 fn scripted(answers: &[gst::FlowError]) -> (gst::Pad, mpsc::Receiver<u64>) {
     init();
     let (seen, offsets) = mpsc::channel();
-    let script = Mutex::new((answers.to_vec().into_iter(), seen));
+    let answers = answers.to_vec();
+    let script = Mutex::new((answers.into_iter(), seen));
     let pad = gst::Pad::builder(gst::PadDirection::Sink)
         .chain_function(move |_, _, buffer| {
             let (answers, seen) = &mut *script.lock().unwrap();
