@@ -66,6 +66,8 @@ pub(super) struct Known {
     pub upstream: gst::ClockTime,
     /// What this element adds.
     pub own: gst::ClockTime,
+    /// What the pipeline waits for in all, once it has said so.
+    pub configured: Option<gst::ClockTime>,
     /// Time from one frame to the next.
     pub period: gst::ClockTime,
     pub segment: Option<gst::FormattedSegment<gst::ClockTime>>,
@@ -136,7 +138,12 @@ impl Known {
         }
         match now.filter(|_| self.live) {
             Some(now) => {
-                let due = running + self.upstream + self.own;
+                let promised = self.upstream + self.own;
+                // What is waited for beyond that is for those who follow; half of it will do for them.
+                let spare = self
+                    .configured
+                    .map_or(gst::ClockTime::ZERO, |all| all.saturating_sub(promised));
+                let due = running + promised + spare / 2;
                 (due.nseconds() as f64 - now.nseconds() as f64) / 1e9
             }
             // Nobody waits for the clock but downstream, which tells when it is too late.
@@ -287,6 +294,13 @@ mod tests {
         let slack = known.slack(Some(ms(520)), Some(ms(1500)));
         assert!((slack - 0.07).abs() < 1e-9, "{slack}");
         assert!(known.slack(Some(ms(700)), Some(ms(1500))) < 0.0);
+        // The sink's own 20 ms are shared.
+        let known = Known {
+            configured: Some(ms(110)),
+            ..known
+        };
+        let slack = known.slack(Some(ms(520)), Some(ms(1500)));
+        assert!((slack - 0.08).abs() < 1e-9, "{slack}");
         // Without a clock or a time there is nothing to be late for.
         assert_eq!(known.slack(None, Some(ms(1500))), 0.08);
         assert_eq!(known.slack(Some(ms(520)), None), 0.08);

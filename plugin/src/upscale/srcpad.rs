@@ -91,6 +91,9 @@ impl FlashUpscale {
             ];
             scale_pointer(event.make_mut().structure_mut(), factors);
         }
+        if let gst::EventView::Latency(latency) = event.view() {
+            self.timing.lock().configured = Some(latency.latency());
+        }
         if let gst::EventView::Qos(qos) = event.view() {
             let (_, _, diff, time) = qos.get();
             if let Some(time) = time {
