@@ -17,7 +17,7 @@ packages=(
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
     gstreamer1.0-libav gstreamer1.0-x ffmpeg
 )
-[ "$purpose" = test ] && packages+=(curl python3-gi gir1.2-gstreamer-1.0 gir1.2-ges-1.0)
+[ "$purpose" = test ] && packages+=(curl procps python3-gi gir1.2-gstreamer-1.0 gir1.2-ges-1.0)
 [ "$purpose" = lint ] && packages+=(meson ninja-build python3-venv)
 [ "$purpose" = bench ] && packages+=(python3-venv)
 

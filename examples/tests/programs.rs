@@ -153,4 +153,26 @@ fn the_python_program_enhances_a_clip_and_keeps_its_sound() {
         String::from_utf8_lossy(&done.stderr)
     );
     assert_eq!(streams(&output), ((128, 128), 1));
+
+    // Sound alone ends with a message.
+    let (sound, none) = (
+        folder.path().join("sound.mp4"),
+        folder.path().join("none.mp4"),
+    );
+    play(&format!(
+        "audiotestsrc num-buffers=10 ! avenc_aac ! mp4mux ! filesink location={}",
+        sound.display()
+    ));
+    let done = Command::new("/usr/bin/python3")
+        .arg(program)
+        .args([&sound, &none])
+        .env("GST_PLUGIN_PATH", plugin)
+        .env("GST_REGISTRY", folder.path().join("registry.bin"))
+        .env_remove("G_DEBUG")
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("there is no video"), "{said}");
+    assert!(!none.exists());
 }

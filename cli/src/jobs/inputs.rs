@@ -192,8 +192,24 @@ fn source(input: &Path, rate: &str) -> Result<Source> {
         }));
     }
     if !input.exists() && is_pattern(input) {
-        let first = first_number(input)
-            .with_context(|| format!("no picture is named like '{}'", input.display()))?;
+        let mut numbers: Vec<u64> = numbered(input).iter().map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        let Some(first) = numbers.first() else {
+            bail!("no picture is named like '{}'", input.display());
+        };
+        // ffmpeg would end there.
+        let together = (*first..)
+            .zip(&numbers)
+            .take_while(|(expected, number)| expected == *number);
+        let together = together.count();
+        if together < numbers.len() {
+            bail!(
+                "'{}': number {} is missing, and {} pictures come after it: close the gap, or move them elsewhere",
+                input.display(),
+                first + together as u64,
+                numbers.len() - together
+            );
+        }
         let mut numbered = file(input);
         numbered.words = [
             "-f",
@@ -395,7 +411,13 @@ mod tests {
     #[test]
     fn numbered_pictures_begin_where_they_begin() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["f_0012.png", "f_0013.png", "f_1.png", "g_0001.png"] {
+        for name in [
+            "f_0012.png",
+            "f_0013.png",
+            "f_1.png",
+            "g_0001.png",
+            "g_0003.png",
+        ] {
             touch(folder.path(), name);
         }
         let pattern = folder.path().join("f_%04d.png");
@@ -407,6 +429,14 @@ mod tests {
         assert_eq!(
             input.words,
             ["-f", "image2", "-framerate", "24", "-start_number", "12"]
+        );
+        let gap = folder.path().join("g_%04d.png");
+        let error = jobs(&[gap], Path::new("o.mp4"), "24")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("number 2 is missing, and 1 pictures"),
+            "{error}"
         );
         let none = folder.path().join("h_%04d.png");
         assert!(

@@ -306,7 +306,7 @@ impl ElementImpl for FlashUpscale {
     fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
         static METADATA: Lazy<gst::subclass::ElementMetadata> = Lazy::new(|| {
             gst::subclass::ElementMetadata::new(
-                "FlashVideo upscaler",
+                "Enlarge and Sharpen (FlashVideo)",
                 "Filter/Effect/Video",
                 "Enlarges and sharpens video by flow matching",
                 env!("CARGO_PKG_AUTHORS"),

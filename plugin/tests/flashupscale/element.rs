@@ -11,7 +11,10 @@ fn metadata_and_rank() {
     let factory = gst::ElementFactory::find("flashupscale").unwrap();
     assert_eq!(factory.rank(), gst::Rank::NONE);
     assert_eq!(factory.metadata("klass"), Some("Filter/Effect/Video"));
-    assert_eq!(factory.metadata("long-name"), Some("FlashVideo upscaler"));
+    assert_eq!(
+        factory.metadata("long-name"),
+        Some("Enlarge and Sharpen (FlashVideo)")
+    );
     assert!(
         factory
             .metadata("description")
