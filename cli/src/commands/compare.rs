@@ -99,20 +99,10 @@ impl Compare {
             ([clip], Some(output)) if is_picture(output)? => self.picture(clip, output),
             ([clip], _) => self.enhanced(clip, output),
             ([left, right], Some(output)) if is_picture(output)? => {
-                let mut first = self.clone_for_picture();
-                first.frames = Some(1);
-                first.two(left, right, Some(output))
+                self.two(left, right, Some(output), Some(1))
             }
-            ([left, right], _) => self.two(left, right, output),
+            ([left, right], _) => self.two(left, right, output, self.frames),
             _ => bail!("name one clip or two"),
-        }
-    }
-
-    fn clone_for_picture(&self) -> Self {
-        Self {
-            files: self.files.clone(),
-            options: self.options.clone(),
-            ..*self
         }
     }
 
@@ -131,10 +121,15 @@ impl Compare {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn part(&self, size: Option<(u32, u32)>, format: PixelFormat) -> DecodeOptions {
+    fn part(
+        &self,
+        frames: Option<u64>,
+        size: Option<(u32, u32)>,
+        format: PixelFormat,
+    ) -> DecodeOptions {
         DecodeOptions {
             start: (self.at > 0.0).then_some(self.at),
-            frames: self.frames,
+            frames,
             size,
             format: Some(format),
             ..DecodeOptions::default()
@@ -144,13 +139,13 @@ impl Compare {
     /// One clip, plain and enhanced.
     fn enhanced(&self, clip: &Clip, output: Option<&Path>) -> Result<ExitCode> {
         let format = common_format(&[clip])?;
-        let decoder = clip.decode(&self.part(None, format))?;
+        let decoder = clip.decode(&self.part(self.frames, None, format))?;
         let (width, height) = self
             .options
             .enlarge
             .size_of(decoder.video(), (true, true))?;
         let video = decoder.video().resized(width, height);
-        let mut plain = clip.decode(&self.part(Some((width, height)), format))?;
+        let mut plain = clip.decode(&self.part(self.frames, Some((width, height)), format))?;
         let mut screen = Screen::open(self, &video, output, clip)?;
         let mut ours = Vec::new();
         let say = |line: &str| eprintln!("{line}");
@@ -167,7 +162,13 @@ impl Compare {
     }
 
     /// Two clips at the size of the larger.
-    fn two(&self, left: &Clip, right: &Clip, output: Option<&Path>) -> Result<ExitCode> {
+    fn two(
+        &self,
+        left: &Clip,
+        right: &Clip,
+        output: Option<&Path>,
+        frames: Option<u64>,
+    ) -> Result<ExitCode> {
         let format = common_format(&[left, right])?;
         let sizes = [left, right].map(|clip| (clip.video.width, clip.video.height));
         let (width, height) = sizes
@@ -177,7 +178,7 @@ impl Compare {
         let size = (width / 2 * 2, height / 2 * 2);
         let mut decoders: Vec<Decoder> = [left, right]
             .into_iter()
-            .map(|clip| clip.decode(&self.part(Some(size), format)))
+            .map(|clip| clip.decode(&self.part(frames, Some(size), format)))
             .collect::<Result<_>>()?;
         let [first, second] = decoders.as_mut_slice() else {
             bail!("name two clips");
@@ -292,7 +293,7 @@ impl Screen {
             }
         };
         let mut report = Report::new(Style::of(false, false), false, &clip.input.title);
-        report.expect(clip.frames(&command.part(None, video.format)));
+        report.expect(clip.frames(&command.part(command.frames, None, video.format)));
         Ok(Self {
             composer,
             video: shown,
