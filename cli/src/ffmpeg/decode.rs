@@ -84,7 +84,17 @@ impl Clip {
     /// # Errors
     /// If it cannot be read or holds no video.
     pub fn open(input: Input) -> Result<Self> {
-        let say = |error: anyhow::Error| anyhow!("'{}' cannot be read: {error:#}", input.title);
+        let say = |error: anyhow::Error| {
+            let why = error.to_string();
+            // ffmpeg says it of everything that it knows nothing of.
+            if why.ends_with("Invalid data found when processing input") {
+                return anyhow!(
+                    "'{}' cannot be read: it is no clip, or too damaged to tell",
+                    input.title
+                );
+            }
+            error.context(format!("'{}' cannot be read", input.title))
+        };
         let probe = Probe::of(&input.name, &input.words).map_err(say)?;
         let video = probe
             .video()

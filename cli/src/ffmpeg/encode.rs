@@ -12,7 +12,7 @@ use super::codec::Plan;
 use super::colour::{Colour, Mastering};
 use super::container::{Container, is_pattern};
 use super::pixel::Kind;
-use super::program::{Complaints, ffmpeg, file, reason, start};
+use super::program::{Complaints, ffmpeg, file, is_full, reason, start};
 use super::raw::RawVideo;
 use super::{codec::Codec, matroska};
 
@@ -229,12 +229,13 @@ impl Encoder {
     fn failure(&mut self) -> anyhow::Error {
         self.input = None;
         let _ = self.child.wait();
-        let lines = self
-            .complaints
-            .take()
-            .map(Complaints::all)
-            .unwrap_or_default();
+        let lines = self.complaints();
         anyhow::anyhow!("'{}' cannot be written: {}", self.title, reason(&lines))
+    }
+
+    fn complaints(&mut self) -> Vec<String> {
+        let complaints = self.complaints.take();
+        complaints.map(Complaints::all).unwrap_or_default()
     }
 
     /// Ends the file.
@@ -251,8 +252,10 @@ impl Encoder {
         let Some(first) = self.first else {
             bail!("'{}': no frame came", self.title);
         };
-        if !status.success() {
-            return Err(self.failure());
+        // A disk that is full when the end of the file is written is no failure to ffmpeg.
+        let lines = self.complaints();
+        if !status.success() || is_full(&lines) {
+            bail!("'{}' cannot be written: {}", self.title, reason(&lines));
         }
         Ok(Encoded {
             frames: self.frames,

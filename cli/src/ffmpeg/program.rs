@@ -157,12 +157,16 @@ impl Complaints {
     }
 }
 
-/// Why a program failed, from its complaints: the last line that tells something, without the address of a C structure.
-pub fn reason(lines: &[String]) -> String {
-    if lines
+/// Whether a program complains of a full disk.
+pub fn is_full(lines: &[String]) -> bool {
+    lines
         .iter()
         .any(|line| line.contains("No space left on device"))
-    {
+}
+
+/// Why a program failed, from its complaints: the last line that tells something, without the address of a C structure.
+pub fn reason(lines: &[String]) -> String {
+    if is_full(lines) {
         return "the disk is full".to_owned();
     }
     let vague = |line: &str| {

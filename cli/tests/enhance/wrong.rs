@@ -63,7 +63,13 @@ fn what_cannot_be_done_is_said_in_a_line_and_leaves_nothing_behind() {
     refuse("empty.mp4", "o.mp4", &[], 1, "'empty.mp4' is empty");
     refuse("sound.ogg", "o.mp4", &[], 1, "no video in it, only sound");
     refuse("album.flac", "o.mp4", &[], 1, "cover picture");
-    refuse("text.mp4", "o.mp4", &[], 1, "'text.mp4' cannot be read: ");
+    refuse(
+        "text.mp4",
+        "o.mp4",
+        &[],
+        1,
+        "'text.mp4' cannot be read: it is no clip",
+    );
     refuse("film.mp4", "o.avi", &[], 1, "'.avi' files are not written");
     refuse("film.mp4", "o", &[], 1, ".mp4, .mov");
     refuse(
