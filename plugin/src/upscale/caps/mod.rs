@@ -57,6 +57,9 @@ pub(super) fn accepts(caps: &gst::Caps) -> bool {
     caps.can_intersect(&SINK_TEMPLATE)
 }
 
+/// The field of a pixel's shape.
+const PIXEL_ASPECT: &str = "pixel-aspect-ratio";
+
 /// Checks input caps that were set on the sink pad.
 pub(super) fn parse_input(caps: &gst::CapsRef) -> Result<VideoInfo, String> {
     let info = parse(caps)?;
@@ -82,7 +85,7 @@ pub(super) fn parse_input(caps: &gst::CapsRef) -> Result<VideoInfo, String> {
     Ok(info)
 }
 
-/// `caps` with any width and height.
+/// `caps` with any width and height. Where both are fixed, a pixel's shape follows from them, and any will do here.
 pub(super) fn without_size(caps: &gst::Caps) -> gst::Caps {
     if caps.is_any() {
         // ANY has no structures to go through.
@@ -91,6 +94,12 @@ pub(super) fn without_size(caps: &gst::Caps) -> gst::Caps {
     caps.iter_with_features()
         .map(|(structure, features)| {
             let mut structure = structure.to_owned();
+            if ["width", "height"]
+                .iter()
+                .all(|side| structure.get::<i32>(*side).is_ok())
+            {
+                structure.remove_field(PIXEL_ASPECT);
+            }
             structure.set("width", gst::IntRange::new(1, MAX_SIDE));
             structure.set("height", gst::IntRange::new(1, MAX_SIDE));
             (structure, features.to_owned())
@@ -205,6 +214,13 @@ fn enlarged(caps: &gst::Caps, scale: f64) -> gst::Caps {
                 structure.set(field, low);
             }
         }
+        structure.set(
+            PIXEL_ASPECT,
+            gst::FractionRange::new(
+                gst::Fraction::new(1, i32::MAX),
+                gst::Fraction::new(i32::MAX, 1),
+            ),
+        );
         possible
             .make_mut()
             .append_structure_full(structure, Some(features.to_owned()));
@@ -242,7 +258,8 @@ pub(super) fn choose_output(
     let fixed = with_explicit_colorimetry(caps, &info);
     let offer = enlarged(&fixed, scale);
     let common = offer.intersect_with_mode(downstream, gst::CapsIntersectMode::First);
-    let Some(structure) = common.structure(0) else {
+    let fixate = |structure: &gst::StructureRef| fixate(&shaped(structure, &info));
+    let Some(structure) = common.iter().find(|structure| fits(structure, &info)) else {
         return Err(format!(
             "{width}x{height} can become {width}x{height} up to {}x{}, but downstream takes only {downstream}; \
              choose a size in between, or put `videoconvert` or `videoscale` after flashupscale",
@@ -285,6 +302,57 @@ pub(super) fn choose_output(
         chosen.fixate_field_nearest_int("width", proportional(width, chosen_height, height));
     }
     Ok(fixate(&chosen))
+}
+
+/// A pixel's shape in pictures of `width` x `height` made of those of `info`, such that the picture keeps its own. What
+/// differs by less than the rounding of sizes is the same.
+fn pixel_aspect(info: &VideoInfo, (width, height): (i32, i32)) -> gst::Fraction {
+    let own = info.par();
+    let across = i64::from(info.width()) * i64::from(height);
+    let down = i64::from(info.height()) * i64::from(width);
+    let change = across as f64 / down.max(1) as f64;
+    let exact = change * f64::from(own.numer()) / f64::from(own.denom());
+    if (change - 1.0).abs() < 0.01 {
+        own
+    } else if (exact - 1.0).abs() < 0.01 {
+        gst::Fraction::new(1, 1)
+    } else {
+        gst::Fraction::approximate_f64(exact).unwrap_or(own)
+    }
+}
+
+/// Whether the pixels of `structure` may have the shape that they must have, or the one that they had.
+fn fits(structure: &gst::StructureRef, info: &VideoInfo) -> bool {
+    let (Ok(width), Ok(height)) = (
+        structure.get::<i32>("width"),
+        structure.get::<i32>("height"),
+    ) else {
+        return true;
+    };
+    let Ok(fixed) = structure.get::<gst::Fraction>(PIXEL_ASPECT) else {
+        return true;
+    };
+    let ratio =
+        |fraction: gst::Fraction| f64::from(fraction.numer()) / f64::from(fraction.denom().max(1));
+    let wanted = pixel_aspect(info, (width, height));
+    fixed == info.par() || (ratio(fixed) / ratio(wanted) - 1.0).abs() < 0.01
+}
+
+/// `structure`, whose size is fixed, with the shape of its pixels.
+fn shaped(structure: &gst::StructureRef, info: &VideoInfo) -> gst::Structure {
+    let mut structure = structure.to_owned();
+    if let (Ok(width), Ok(height)) = (
+        structure.get::<i32>("width"),
+        structure.get::<i32>("height"),
+    ) {
+        let wanted = pixel_aspect(info, (width, height));
+        if structure.has_field(PIXEL_ASPECT) {
+            structure.fixate_field_nearest_fraction(PIXEL_ASPECT, wanted);
+        } else if wanted != gst::Fraction::new(1, 1) {
+            structure.set(PIXEL_ASPECT, wanted);
+        }
+    }
+    structure
 }
 
 /// `side * numerator / denominator`, rounded, within the possible sizes.

@@ -195,3 +195,42 @@ fn the_source_offers_the_scaled_size_first() {
         .is_empty()
     );
 }
+
+#[test]
+fn an_exact_size_keeps_the_shape_of_the_picture() {
+    gst::init().unwrap();
+    let caps = |text: &str| text.parse::<gst::Caps>().unwrap();
+    let wide = caps(
+        "video/x-raw,format=I420,width=180,height=144,framerate=25/1,pixel-aspect-ratio=64/45",
+    );
+    let shape = |downstream: &str| {
+        let chosen = choose_output(&wide, &caps(downstream), 2.0)?;
+        let structure = chosen.structure(0).unwrap();
+        let par: gst::Fraction = structure.get("pixel-aspect-ratio").unwrap();
+        Ok::<_, String>((structure.get::<i32>("width").unwrap(), par))
+    };
+    let square = gst::Fraction::new(1, 1);
+    assert_eq!(
+        shape("video/x-raw,width=1024,height=576"),
+        Ok((1024, square))
+    );
+    assert_eq!(
+        shape("video/x-raw,width=1024,height=576,pixel-aspect-ratio=1/1"),
+        Ok((1024, square))
+    );
+    assert_eq!(shape("video/x-raw"), Ok((360, gst::Fraction::new(64, 45))));
+    assert_eq!(
+        shape("video/x-raw,width=720,height=144"),
+        Ok((720, gst::Fraction::new(16, 45)))
+    );
+    // Pixels of another shape than there is room for would change the picture.
+    assert!(shape("video/x-raw,width=360,height=288,pixel-aspect-ratio=1/1").is_err());
+    // Upstream may send any shape where the size is fixed, since it follows.
+    let offer = sink_offer(
+        Some(&caps(
+            "video/x-raw,width=1024,height=576,pixel-aspect-ratio=1/1",
+        )),
+        None,
+    );
+    assert!(offer.can_intersect(&wide));
+}
