@@ -20,6 +20,9 @@ use crate::progress::bytes_bar;
 
 /// Converts a model file, or all parts of a model folder, tensor by tensor.
 #[derive(Args)]
+#[command(
+    after_help = "Example:\n  flashvideo convert flashvideo-release flashvideo-q8 --dtype q8_0"
+)]
 pub struct Convert {
     /// A model file or folder in any layout.
     input: PathBuf,

@@ -15,6 +15,7 @@ use crate::ffmpeg::program::{ffmpeg, succeed, with};
 
 /// Shows what this machine computes and encodes with
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  flashvideo devices")]
 pub struct Devices {}
 
 impl Devices {

@@ -14,6 +14,7 @@ use crate::model::hub;
 /// Needs the program curl. Interrupted downloads go on where they ended. HF_ENDPOINT names another server, HF_HOME the
 /// folder of the token.
 #[derive(Args)]
+#[command(after_help = "Example:\n  flashvideo fetch flashvideo-release")]
 pub struct Fetch {
     /// The folder to fill.
     folder: PathBuf,

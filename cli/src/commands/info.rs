@@ -15,6 +15,7 @@ use crate::model::shapes::{Kind, Shapes, normalised};
 
 /// Shows what a model file or folder holds: parameters, number types, and what is missing.
 #[derive(Args)]
+#[command(after_help = "Example:\n  flashvideo info flashvideo-release --tensors")]
 pub struct Info {
     /// A torch, safetensors or GGUF file, the index of a sharded model, or a model folder. With --synthetic the folder to
     /// write to (default: the temporary folder).

@@ -9,6 +9,7 @@ use flashvideo::{Error, Progress, Result, parity};
 
 /// Compares every golden file in a folder with what this program computes.
 #[derive(Args)]
+#[command(after_help = "Example:\n  flashvideo parity golden/")]
 pub struct Parity {
     /// A folder of golden files (.safetensors with a .json beside each) and the checkpoints they belong to.
     dir: PathBuf,

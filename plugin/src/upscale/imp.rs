@@ -256,7 +256,7 @@ impl ObjectImpl for FlashUpscale {
         static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
             let mut all = Settings::properties();
             all.push(property::stats(
-                "frames, fps, ms-per-evaluation, evaluations, peak-memory (bytes); model, steps and rung in force, which are notified; frames by rung, broken-off, late, dropped",
+                "frames, fps, ms-per-evaluation, evaluations, peak-memory (bytes); model, steps and rung in force, which are notified; frames by rung, broken-off, late",
             ));
             all
         });

@@ -54,8 +54,6 @@ pub(super) struct Counts {
     pub broken_off: u64,
     /// Frames that were late before anything was done.
     pub late: u64,
-    /// Frames that downstream has dropped, as it says.
-    pub dropped: u64,
 }
 
 /// What decides when a frame is due; written by whoever learns it.
@@ -119,7 +117,6 @@ impl Known {
         }
         stats.set("broken-off", self.counts.broken_off);
         stats.set("late", self.counts.late);
-        stats.set("dropped", self.counts.dropped);
     }
 
     /// Seconds from now until the frame at `pts` must be done.
@@ -193,7 +190,6 @@ impl FramePacer {
             gst::info!(CAT, obj = element, "frames get: {best}");
             let counts = self.timing.lock().counts;
             let done: u64 = counts.rungs.iter().sum();
-            let dropped = counts.dropped;
             let running = element.current_running_time();
             let message = gst::message::Qos::builder(self.timing.lock().live)
                 .src(&element)
@@ -201,7 +197,8 @@ impl FramePacer {
                 .values((jitter * 1e9) as i64, 1.0, 250_000 * (best as i32 + 1))
                 .stats(
                     gst::format::Buffers::from_u64(done),
-                    gst::format::Buffers::from_u64(dropped),
+                    // None: that is what this is for.
+                    gst::format::Buffers::ZERO,
                 )
                 .build();
             // Refused only where nobody listens.
