@@ -137,16 +137,19 @@ fn the_python_program_enhances_a_clip_and_keeps_its_sound() {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (clip(folder.path()), folder.path().join("out.mp4"));
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/python/enhance.py");
-    let done = Command::new("/usr/bin/python3")
-        .arg(program)
-        .args([&input, &output])
-        .env("GST_PLUGIN_PATH", plugin)
-        // Its own registry: the scan of this plugin must not end up in the user's.
-        .env("GST_REGISTRY", folder.path().join("registry.bin"))
-        // PyGObject itself warns on some Python versions.
-        .env_remove("G_DEBUG")
-        .output()
-        .unwrap();
+    let run = |input: &Path, output: &Path| {
+        Command::new("/usr/bin/python3")
+            .arg(program)
+            .args([input, output])
+            .env("GST_PLUGIN_PATH", plugin)
+            // Its own registry: the scan of this plugin must not end up in the user's.
+            .env("GST_REGISTRY", folder.path().join("registry.bin"))
+            // PyGObject itself warns on some Python versions.
+            .env_remove("G_DEBUG")
+            .output()
+            .unwrap()
+    };
+    let done = run(&input, &output);
     assert!(
         done.status.success(),
         "{}",
@@ -163,14 +166,7 @@ fn the_python_program_enhances_a_clip_and_keeps_its_sound() {
         "audiotestsrc num-buffers=10 ! avenc_aac ! mp4mux ! filesink location={}",
         sound.display()
     ));
-    let done = Command::new("/usr/bin/python3")
-        .arg(program)
-        .args([&sound, &none])
-        .env("GST_PLUGIN_PATH", plugin)
-        .env("GST_REGISTRY", folder.path().join("registry.bin"))
-        .env_remove("G_DEBUG")
-        .output()
-        .unwrap();
+    let done = run(&sound, &none);
     assert_eq!(done.status.code(), Some(1));
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(said.contains("there is no video"), "{said}");

@@ -185,17 +185,14 @@ impl Compare {
         };
         let video = first.video().clone();
         let mut screen = Screen::open(self, &video, output, left)?;
-        let seconds = |video: &RawVideo, pts: i64| {
-            pts as f64 * f64::from(video.time_base.0) / f64::from(video.time_base.1.max(1))
-        };
         let other = second.video().clone();
         // Beside each frame of the left clip what the right one shows at that time.
         let (mut shown, mut next) = (second.next_frame()?, second.next_frame()?);
         while let Some(left) = first.next_frame()? {
-            let time = seconds(&video, left.pts) + 1e-4;
+            let time = video.seconds(left.pts) + 1e-4;
             while next
                 .as_ref()
-                .is_some_and(|frame| seconds(&other, frame.pts) <= time)
+                .is_some_and(|frame| other.seconds(frame.pts) <= time)
             {
                 shown = std::mem::replace(&mut next, second.next_frame()?);
             }
@@ -304,8 +301,7 @@ impl Screen {
     }
 
     fn show(&mut self, pts: i64, left: &[u8], right: &[u8]) -> Result<()> {
-        let (tick, per) = self.video.time_base;
-        let seconds = pts as f64 * f64::from(tick) / f64::from(per.max(1));
+        let seconds = self.video.seconds(pts);
         self.buffer.clear();
         self.composer
             .compose(left, right, seconds, &mut self.buffer)?;

@@ -151,10 +151,14 @@ impl Clip {
         ratio(self.video.time_base.as_deref()).unwrap_or((1, 90_000))
     }
 
+    /// Seconds of all of it, if it tells.
+    fn whole_seconds(&self) -> Option<f64> {
+        self.video.seconds().or_else(|| self.probe.seconds())
+    }
+
     /// Seconds of the part that `options` asks for, if the clip tells how long it is.
     pub fn seconds(&self, options: &DecodeOptions) -> Option<f64> {
-        let whole = self.video.seconds().or_else(|| self.probe.seconds());
-        let end = match (whole, options.end) {
+        let end = match (self.whole_seconds(), options.end) {
             (Some(whole), Some(end)) => whole.min(end),
             (whole, end) => whole.or(end)?,
         };
@@ -178,7 +182,8 @@ impl Clip {
         } else {
             1
         };
-        match (whole.or(part).map(|frames| fields * frames), options.frames) {
+        let whole = whole.map(|frames: u64| fields * frames);
+        match (whole.or(part), options.frames) {
             (Some(part), Some(limit)) => Some(part.min(limit)),
             (part, limit) => part.or(limit),
         }
@@ -323,10 +328,8 @@ impl Clip {
     /// # Errors
     /// If no frame comes; the message says why.
     pub fn decode(&self, options: &DecodeOptions) -> Result<Decoder> {
-        if let (Some(start), Some(whole)) = (
-            options.start,
-            self.video.seconds().or_else(|| self.probe.seconds()),
-        ) && start >= whole
+        if let (Some(start), Some(whole)) = (options.start, self.whole_seconds())
+            && start >= whole
         {
             bail!(
                 "'{}' ends at {whole:.2} seconds, before {start}",
@@ -507,14 +510,10 @@ impl Decoder {
                 "the decoder was ended by signal {signal}: nothing is known of the rest of the clip"
             );
         }
-        let (tick, per) = self.video.time_base;
-        let duration = self
-            .video
-            .rate
-            .map_or(0.0, |(rate, per)| f64::from(per) / f64::from(rate));
-        let decoded = self.last.map_or(0.0, |last| {
-            last as f64 * f64::from(tick) / f64::from(per.max(1)) + duration
-        });
+        let duration = self.video.frame_seconds().unwrap_or(0.0);
+        let decoded = self
+            .last
+            .map_or(0.0, |last| self.video.seconds(last) + duration);
         let found = damage::of(&lines, stated.0, decoded);
         let found = found.or_else(|| damage::missing(stated.1, self.frames, duration));
         Ok(match found {

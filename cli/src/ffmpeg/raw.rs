@@ -157,6 +157,29 @@ impl RawVideo {
         Ok(buffer)
     }
 
+    /// Ticks in seconds.
+    pub fn seconds(&self, ticks: i64) -> f64 {
+        let (numerator, denominator) = self.time_base;
+        ticks as f64 * f64::from(numerator) / f64::from(denominator.max(1))
+    }
+
+    /// Seconds from one frame to the next, where the rate is even.
+    pub fn frame_seconds(&self) -> Option<f64> {
+        let (frames, seconds) = self.rate?;
+        Some(f64::from(seconds) / f64::from(frames))
+    }
+
+    /// A buffer of these pictures with their caps.
+    ///
+    /// # Errors
+    /// As [`caps`](Self::caps).
+    pub fn sample(&self, buffer: &gst::Buffer) -> Result<gst::Sample> {
+        Ok(gst::Sample::builder()
+            .buffer(buffer)
+            .caps(&self.caps()?)
+            .build())
+    }
+
     /// Ticks in nanoseconds; those before the begin are at the begin.
     fn clock_time(&self, ticks: i64) -> gst::ClockTime {
         let (numerator, denominator) = self.time_base;

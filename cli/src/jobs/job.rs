@@ -280,17 +280,13 @@ impl Work<'_> {
             _ => 0.0,
         };
         let offset = timing.seconds(encoded.first) - warm_up;
-        let rate = self
-            .prepared
-            .output
-            .rate
-            .map_or(0.04, |(rate, per)| f64::from(per) / f64::from(rate));
+        let frame = self.prepared.output.frame_seconds().unwrap_or(0.04);
         let join = Join {
             clip: self.clip,
             part: self.part,
             video: &target.video(self.container),
             offset,
-            limit: (!whole).then_some(offset + encoded.frames as f64 * rate),
+            limit: (!whole).then_some(offset + encoded.frames as f64 * frame),
             container: self.container,
             timescale: timing.time_base().1,
         };
@@ -335,15 +331,7 @@ fn shown(output: &Path) -> String {
 }
 
 fn save_pair(pair: &Pair, before: &RawVideo, after: &RawVideo, path: &Path) -> Result<()> {
-    let sample = |buffer: &gst::Buffer, video: &RawVideo| {
-        anyhow::Ok(
-            gst::Sample::builder()
-                .buffer(buffer)
-                .caps(&video.caps()?)
-                .build(),
-        )
-    };
-    let (small, large) = (sample(&pair.small, before)?, sample(&pair.large, after)?);
+    let (small, large) = (before.sample(&pair.small)?, after.sample(&pair.large)?);
     pair::halves(&small, &large)?.save(path)
 }
 

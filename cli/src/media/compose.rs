@@ -87,19 +87,13 @@ impl Composer {
                 .max(1);
             let value = self.line(index);
             for line in 0..rows {
-                let of = |frame: &'_ [u8]| {
-                    frame
-                        .get(begin + line * row..begin + (line + 1) * row)
-                        .map(<[u8]>::to_vec)
-                };
-                let (left, right) = (
-                    of(left).context("a frame too short")?,
-                    of(right).context("a frame too short")?,
-                );
+                let of = |frame| <[u8]>::get(frame, begin + line * row..begin + (line + 1) * row);
+                let left = of(left).context("a frame too short")?;
+                let right = of(right).context("a frame too short")?;
                 let start = out.len();
                 out.extend_from_slice(left.get(..at(edge)).unwrap_or_default());
                 match self.layout {
-                    Layout::Side => out.extend_from_slice(&right),
+                    Layout::Side => out.extend_from_slice(right),
                     _ => out.extend_from_slice(right.get(at(edge)..).unwrap_or_default()),
                 }
                 // White, where there is something on both sides of it.

@@ -8,7 +8,6 @@ use gst_video::prelude::*;
 use super::enhancer::Options;
 use super::pump::{self, Next};
 use crate::ffmpeg::decode::{Clip, DecodeOptions};
-use crate::ffmpeg::raw::RawVideo;
 use crate::picture::{Picture, WHITE};
 
 /// Columns of white between the two halves.
@@ -86,10 +85,7 @@ pub fn both(clip: &Clip, at: f64, options: &Options) -> Result<(Picture, Picture
     let output = video.resized(width, height);
     let mut found = None;
     let say = |line: &str| eprintln!("{line}");
-    let wanted = |pts: i64| {
-        let (tick, per) = video.time_base;
-        pts as f64 * f64::from(tick) / f64::from(per) >= at - start - 1e-6
-    };
+    let wanted = |pts: i64| video.seconds(pts) >= at - start - 1e-6;
     pump::enhance(decoder, options, &output, &say, |pair| {
         if !wanted(pair.pts) {
             return Ok(Next::More);
@@ -98,15 +94,7 @@ pub fn both(clip: &Clip, at: f64, options: &Options) -> Result<(Picture, Picture
         Ok(Next::Enough)
     })?;
     let pair = found.with_context(late)?;
-    let sample = |buffer: &gst::Buffer, video: &RawVideo| {
-        anyhow::Ok(
-            gst::Sample::builder()
-                .buffer(buffer)
-                .caps(&video.caps()?)
-                .build(),
-        )
-    };
-    let (small, large) = (sample(&pair.small, &video)?, sample(&pair.large, &output)?);
+    let (small, large) = (video.sample(&pair.small)?, output.sample(&pair.large)?);
     Ok((lanczos(&small, &large)?, rgb(&large)?))
 }
 
